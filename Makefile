@@ -19,3 +19,6 @@ $(STAMP): requirements/dev.txt pyproject.toml scripts/make-venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+lock: ## Pin the dependencies anew, with hashes (needs uv)
+	uv pip compile pyproject.toml --extra demo --group dev --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o requirements/dev.txt

@@ -1,0 +1,213 @@
+"""A launch as a Kubernetes Job: the manifest, as plain data.
+
+Decides what the Job looks like and how long it may take. Knows nothing of who creates it. The same manifest goes to
+the Kubernetes API and to the embedded cluster. What the placement profiles differ in stands in :class:`JobShape`.
+
+Facts it is made from: on the v1 virtual node a refused create looks like a failed pod and exit codes are lost, so
+every failed index comes back to the dispatcher (backoffLimitPerIndex 0) and neither podFailurePolicy nor
+podReplacementPolicy may be used; on nodes the Job controller retries and ignores disruptions. Requests equal limits
+(ACI refuses limits above requests), CPU is a multiple of 10m, memory is written in decimal units, the command is
+always set, service links and the API token are off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from dispatcher.core.observations import PLACEMENT_ANNOTATION
+from dispatcher.core.units import to_text, whole_seconds
+from dispatcher.core.work import Placement, Task
+
+FINALIZER = "burst-dispatcher.io/settle-before-forgetting"
+ITEMS_PATH = "/var/run/burst/items"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_JOB = "burst-dispatcher.io/job"
+ANNOTATION_RECORD_UID = "burst-dispatcher.io/record-uid"
+ANNOTATION_DIGEST = "burst-dispatcher.io/items-digest"
+ANNOTATION_EPOCH = "burst-dispatcher.io/epoch"
+ANNOTATION_SEQUENCE_NUMBERS = "burst-dispatcher.io/sequence-numbers"
+
+BACKOFF_FIRST = timedelta(seconds=10)
+"""The Job controller's wait before it makes an index's second pod; it doubles from there."""
+BACKOFF_LONGEST = timedelta(minutes=10)
+"""Where the doubling stops (the controller's constant; the documentation says 6 minutes)."""
+
+
+def attempt_name(batch_id: str, attempt: int) -> str:
+    """The name of record, ledger entry and Job alike: the same batch and attempt give the same name."""
+    return f"burst-{batch_id}-{attempt}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobShape:
+    """The numbers of one Job: C completions, P at once, b retries inside it, D seconds at most."""
+
+    completions: int
+    parallelism: int
+    backoff_limit_per_index: int
+    deadline: timedelta
+
+    @property
+    def pods_max(self) -> int:
+        """G: all pods, and so container groups, that the Job can ever make."""
+        return self.completions * (1 + self.backoff_limit_per_index)
+
+
+def backoff_total(retries: int) -> timedelta:
+    """How long the Job controller waits in all before an index's last retry."""
+    waits = (min(BACKOFF_FIRST * 2**n, BACKOFF_LONGEST) for n in range(retries))
+    return sum(waits, start=timedelta(0))
+
+
+def shape_of(
+    task: Task, *, placement: Placement, completions: int, parallelism: int, allowance_left: int
+) -> JobShape:
+    """Deadline = start deadline + waves x item timeout x tries inside the Job + their back-off, in whole seconds.
+
+    ``allowance_left`` is how many failures the most tried item may still have; on the virtual node the dispatcher
+    itself carries the retries out, so that the Job makes none.
+    """
+    at_once = min(parallelism, completions)
+    retries = allowance_left if placement is Placement.NODE_POOL else 0
+    waves = -(-completions // at_once)
+    per_try = (
+        task.item_timeout if placement is Placement.VIRTUAL_NODE else task.item_timeout + task.start_deadline
+    )
+    span = task.start_deadline + per_try * (waves * (1 + retries)) + backoff_total(retries)
+    return JobShape(completions, at_once, retries, timedelta(seconds=whole_seconds(span)))
+
+
+def _memory_text(memory_bytes: int) -> str:
+    return f"{-(-memory_bytes // 10**6)}M"
+
+
+def _cpu_text(cpu_millis: int) -> str:
+    return f"{-(-cpu_millis // 10) * 10}m"
+
+
+def _scheduling(placement: Placement) -> dict[str, Any]:
+    if placement is Placement.VIRTUAL_NODE:
+        return {
+            "nodeSelector": {
+                "kubernetes.io/role": "agent",
+                "kubernetes.io/os": "linux",
+                "type": "virtual-kubelet",
+            },
+            "tolerations": [
+                {"key": "virtual-kubelet.io/provider", "operator": "Exists"},
+                {"key": "azure.com/aci", "effect": "NoSchedule"},
+            ],
+        }
+    keep_off = {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet"]}
+    required = {"nodeSelectorTerms": [{"matchExpressions": [keep_off]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    return {"nodeSelector": {"kubernetes.io/os": "linux"}, "affinity": affinity}
+
+
+def _environment(task: Task, batch_id: str, attempt: int) -> list[dict[str, Any]]:
+    own = {"BURST_ITEMS_DIR": ITEMS_PATH, "BURST_BATCH": batch_id, "BURST_ATTEMPT": str(attempt)}
+    return [{"name": name, "value": value} for name, value in {**task.env, **own}.items()]
+
+
+def _pod_spec(task: Task, *, placement: Placement, batch_id: str, attempt: int) -> dict[str, Any]:
+    requests = {
+        "cpu": _cpu_text(task.requests.cpu_millis),
+        "memory": _memory_text(task.requests.memory_bytes),
+    }
+    container: dict[str, Any] = {
+        "name": "worker",
+        "image": task.image,
+        "command": list(task.command),
+        "args": list(task.args),
+        "env": _environment(task, batch_id, attempt),
+        "resources": {"requests": requests, "limits": dict(requests)},
+        "volumeMounts": [{"name": "items", "mountPath": ITEMS_PATH, "readOnly": True}],
+    }
+    if task.env_from:
+        container["envFrom"] = [dict(source) for source in task.env_from]
+    # optional: false must be written out: then a pod whose record is gone is refused instead of run without its items.
+    volume = {"name": "items", "configMap": {"name": attempt_name(batch_id, attempt), "optional": False}}
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "containers": [container],
+        "volumes": [volume],
+        **_scheduling(placement),
+    }
+    if placement is Placement.NODE_POOL:
+        # v1 ignores the pod's own deadline; there the Job's deadline is what ends it.
+        spec["activeDeadlineSeconds"] = whole_seconds(task.start_deadline + task.item_timeout)
+    if task.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in task.image_pull_secrets]
+    if task.service_account_name:
+        spec["serviceAccountName"] = task.service_account_name
+    return spec
+
+
+_IGNORE_DISRUPTION = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
+
+
+def manifest(
+    task: Task,
+    shape: JobShape,
+    *,
+    placement: Placement,
+    batch_id: str,
+    attempt: int,
+    sequence_numbers: tuple[int, ...],
+) -> dict[str, Any]:
+    """The Job, exactly as it is to be created but for what is only known then (record uid, epoch, time to stop)."""
+    name = attempt_name(batch_id, attempt)
+    labels = {**task.labels, LABEL_MANAGED_BY: "burst-dispatcher", LABEL_JOB: name}
+    spec: dict[str, Any] = {
+        "completionMode": "Indexed",
+        "completions": shape.completions,
+        "parallelism": shape.parallelism,
+        "backoffLimitPerIndex": shape.backoff_limit_per_index,
+        "activeDeadlineSeconds": whole_seconds(shape.deadline),
+        "template": {
+            "metadata": {"labels": dict(labels)},
+            "spec": _pod_spec(task, placement=placement, batch_id=batch_id, attempt=attempt),
+        },
+    }
+    if placement is Placement.NODE_POOL:
+        spec["podFailurePolicy"] = _IGNORE_DISRUPTION
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": task.namespace,
+            "labels": labels,
+            "annotations": {
+                PLACEMENT_ANNOTATION: placement.value,
+                ANNOTATION_SEQUENCE_NUMBERS: ",".join(map(str, sequence_numbers)),
+            },
+            "finalizers": [FINALIZER],
+        },
+        "spec": spec,
+    }
+
+
+def ready_to_create(
+    recorded: Mapping[str, Any], *, record_uid: str, items_digest: str, epoch: int, stop_at: datetime
+) -> dict[str, Any]:
+    """The recorded manifest with what belongs to this very create: whose it is, and the time at which to stop by itself."""
+    metadata = dict(recorded["metadata"])
+    metadata["annotations"] = {
+        **metadata["annotations"],
+        ANNOTATION_RECORD_UID: record_uid,
+        ANNOTATION_DIGEST: items_digest,
+        ANNOTATION_EPOCH: str(epoch),
+    }
+    spec = dict(recorded["spec"])
+    pod = dict(spec["template"]["spec"])
+    container = dict(pod["containers"][0])
+    container["env"] = [*container["env"], {"name": "BURST_STOP_AT", "value": to_text(stop_at)}]
+    pod["containers"] = [container, *pod["containers"][1:]]
+    spec["template"] = {**spec["template"], "spec": pod}
+    return {**recorded, "metadata": metadata, "spec": spec}

@@ -1,0 +1,148 @@
+"""What the world reported: Jobs, pods, nodes and container groups, reduced to the fields that decisions need.
+
+Decides what may be known of each. Knows nothing of how it was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from dispatcher.core.failures import FailureCause
+from dispatcher.core.units import Resources
+from dispatcher.core.work import Placement
+
+
+class JobCondition(StrEnum):
+    """How a Job ended. It is set only when all its pods have ended."""
+
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+class PodPhase(StrEnum):
+    """The phase of a pod, as Kubernetes reports it."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSeen:
+    """A Job, as last seen."""
+
+    name: str
+    uid: str
+    created_at: datetime
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    marked_for_deletion: bool = False
+    condition: JobCondition | None = None
+    reason: str = ""
+    """Why it failed: DeadlineExceeded, FailedIndexes, BackoffLimitExceeded..."""
+    active: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    completed_indexes: frozenset[int] = frozenset()
+    failed_indexes: frozenset[int] = frozenset()
+    uncounted: bool = False
+    """Pods have ended that the Job controller has not counted yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodSeen:
+    """A pod of one of our Jobs, as last seen."""
+
+    name: str
+    uid: str
+    job: str
+    index: int
+    phase: PodPhase
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    node: str | None = None
+    reason: str = ""
+    message: str = ""
+    cause: FailureCause | None = None
+    """Why it failed, where it did: the adapter has read the provider's wording."""
+    exit_code: int | None = None
+    """None where it is not known; on the v1 virtual node it never is."""
+    marked_for_deletion: bool = False
+    disrupted: bool = False
+    """It carries DisruptionTarget: the Job controller does not count this failure where the Job says so."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended and will not run again."""
+        return self.phase in (PodPhase.SUCCEEDED, PodPhase.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSeen:
+    """All our Jobs and pods, from one consistent read of all pages."""
+
+    jobs: tuple[JobSeen, ...]
+    pods: tuple[PodSeen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterChanges:
+    """What a watch reported since it was last asked. ``relisted`` means: this is everything, forget what is not in it."""
+
+    jobs: tuple[JobSeen, ...] = ()
+    pods: tuple[PodSeen, ...] = ()
+    jobs_gone: tuple[str, ...] = ()
+    pods_gone: tuple[str, ...] = ()
+    """Uids of pods that are no more."""
+    relisted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRoom:
+    """What is still free on one node: allocatable less the requests of the pods on it."""
+
+    name: str
+    free: Resources
+    pods_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHeadroom:
+    """What is still free on the real nodes, node by node: a pod must fit on one of them."""
+
+    nodes: tuple[NodeRoom, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSeen:
+    """A container group as ACI itself reports it: one pod's bill."""
+
+    pod_uid: str
+    name: str
+    started_at: datetime | None
+    """When billing began: the first image pull. None: it has not."""
+    stopped_at: datetime | None
+    """When the whole group had stopped. None: it bills on."""
+
+
+PLACEMENT_ANNOTATION = "burst-dispatcher.io/placement"
+"""On every Job: the value of :class:`Placement` it was made for."""
+
+__all__ = [
+    "PLACEMENT_ANNOTATION",
+    "ClusterChanges",
+    "ClusterSeen",
+    "GroupSeen",
+    "JobCondition",
+    "JobSeen",
+    "NodeHeadroom",
+    "NodeRoom",
+    "Placement",
+    "PodPhase",
+    "PodSeen",
+]

@@ -1,0 +1,88 @@
+"""What there is to do: work items, and the kinds of work (tasks) that they name.
+
+Decides what an item and a task are. Knows nothing of queues, Jobs or money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+from dispatcher.core.units import Resources
+
+
+class ItemId(NamedTuple):
+    """Who an item is: the queue it came on and the sequence number that the broker gave it there."""
+
+    queue: str
+    sequence_number: int
+
+    def __str__(self) -> str:
+        return f"{self.queue}/{self.sequence_number}"
+
+
+class Placement(StrEnum):
+    """Where a batch can run."""
+
+    NODE_POOL = "node_pool"
+    VIRTUAL_NODE = "virtual_node"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One unit of work, as one message brought it."""
+
+    queue: str
+    sequence_number: int
+    message_id: str
+    digest: str
+    """SHA-256 of the message body, hex: two messages with one id are copies only if this is equal too."""
+    task: str
+    tenant: str
+    priority: int
+    params_json: str
+    """The parameters as compact JSON; opaque to the dispatcher, the worker reads them."""
+    enqueued_at: datetime
+    received_at: datetime
+    expires_at: datetime | None = None
+    """When the message's time to live ends; a deferred message does not expire on its own, so we look."""
+
+    @property
+    def id(self) -> ItemId:
+        """The identity of the item."""
+        return ItemId(self.queue, self.sequence_number)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A kind of work, as operators define it. A message names it and can change nothing in it."""
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    requests: Resources
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    env_from: tuple[Mapping[str, object], ...] = ()
+    image_pull_secrets: tuple[str, ...] = ()
+    service_account_name: str | None = None
+    namespace: str = "default"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    item_timeout: timedelta = timedelta(minutes=10)
+    """How long one try of one item may run."""
+    start_deadline: timedelta = timedelta(seconds=180)
+    """How long a pod may take to start before the platform has failed it."""
+    backoff_limit: int = 3
+    """How many failures of its own an item may have and still be tried again."""
+    batch_size_max: int = 50
+    linger: timedelta = timedelta(seconds=1)
+    """How long a batch may wait for company while the task has work in flight."""
+    parallelism_max: int = 50
+    """How many pods of the task may run at once."""
+    placements: tuple[Placement, ...] = (Placement.NODE_POOL, Placement.VIRTUAL_NODE)
+    spill_after: timedelta = timedelta(seconds=5)
+    """How long an item waits for room on the nodes before it may go to the virtual node."""
+    params_schema: Mapping[str, object] | None = None

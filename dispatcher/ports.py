@@ -1,0 +1,304 @@
+"""The world, as the reconciler needs it: a work queue, a cluster of Jobs, a store for ledger and records, a clock.
+
+Every method answers within a bounded time; the adapters carry the time-outs. An act answers with a value, since "it is
+not there" and "nobody knows" are things to decide on. A read that fails raises LookFailed: nothing follows from it.
+Nothing here waits for news: what has arrived is handed over at once, and adapters ring the bell that they were given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from dispatcher.core.observations import ClusterChanges, ClusterSeen, GroupSeen, JobSeen, NodeHeadroom
+
+
+class Answer(StrEnum):
+    """How an act went."""
+
+    DONE = "done"
+    """It happened, or had happened before."""
+    NOT_FOUND = "not_found"
+    """What it was to act on is not there (for the broker: proves nothing, see WorkQueue)."""
+    CONFLICT = "conflict"
+    """A precondition failed: another uid, another version, a lost lock."""
+    REFUSED = "refused"
+    """The server understood and will not; nothing happened. The text says why."""
+    UNKNOWN = "unknown"
+    """No answer: it may have happened, may still happen, or never."""
+
+
+class Clock(Protocol):
+    """Time. ``now`` is the time that windows and entries are reckoned in, always in UTC."""
+
+    def now(self) -> datetime:
+        """The present instant, timezone-aware."""
+        ...
+
+
+class Ids(Protocol):
+    """New names. Random in production, seeded in the simulator."""
+
+    def batch_id(self) -> str:
+        """A new batch id: lower-case letters and digits, never derived from items, never used before."""
+        ...
+
+
+# --- the queue ------------------------------------------------------------------------------------------------------
+
+
+class MessageState(StrEnum):
+    """Where the broker has a message. A locked message shows as active."""
+
+    ACTIVE = "active"
+    DEFERRED = "deferred"
+    SCHEDULED = "scheduled"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as the broker shows it, whether delivered or peeked at."""
+
+    sequence_number: int
+    message_id: str
+    body: bytes
+    enqueued_at: datetime
+    expires_at: datetime | None = None
+    content_type: str | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    delivery_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message delivered under a lock that ends by itself at ``locked_until`` (the broker's lock, our clock)."""
+
+    message: Message
+    lock_token: str
+    locked_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """A message looked at without a lock."""
+
+    message: Message
+    state: MessageState
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What a dead-lettered message carries for the person who finds it."""
+
+    reason: str
+    """Short and stable, at most 128 characters: for filters."""
+    description: str
+    """For people, at most 4096 characters: cause, attempts, placement, last message, log tail."""
+
+
+class WorkQueue(Protocol):
+    """One queue. An item leaves it only by remove_deferred or by one of the dead_letter calls."""
+
+    @property
+    def name(self) -> str:
+        """The queue's name; part of every item's identity."""
+        ...
+
+    async def receive(self, count_max: int) -> Sequence[Delivery]:
+        """Hands over what has been delivered, at most ``count_max``, at once. ``count_max`` is also how many more may be fetched."""
+        ...
+
+    async def defer(self, lock_tokens: Sequence[str]) -> Mapping[str, Answer]:
+        """Defers delivered messages. CONFLICT: the lock was lost, so the message will be delivered again."""
+        ...
+
+    async def dead_letter(self, letters: Mapping[str, DeadLetter]) -> Mapping[str, Answer]:
+        """Dead-letters delivered messages, by lock token. CONFLICT: the lock was lost."""
+        ...
+
+    async def abandon(self, lock_tokens: Sequence[str]) -> None:
+        """Gives delivered messages back, as far as that goes; a lock that cannot be given back ends by itself."""
+        ...
+
+    async def remove_deferred(self, sequence_numbers: Sequence[int]) -> Answer:
+        """Removes deferred messages for good, in one request of at most 100 numbers.
+
+        NOT_FOUND: at least one is not deferred and unlocked, and none was removed. It proves nothing of any single one.
+        """
+        ...
+
+    async def dead_letter_deferred(self, sequence_number: int, letter: DeadLetter) -> Answer:
+        """Moves one deferred message to the dead-letter queue. NOT_FOUND proves nothing; UNKNOWN may have happened."""
+        ...
+
+    async def look_up(self, sequence_numbers: Sequence[int]) -> Mapping[int, MessageState | None]:
+        """Where each number is now; None: the broker has it no more. Raises LookFailed."""
+        ...
+
+    async def peek(self, from_sequence_number: int, count_max: int) -> Sequence[Peeked]:
+        """Messages of all states from a number on, in order. Nothing returned means the end; little does not. Raises LookFailed."""
+        ...
+
+
+# --- the cluster ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """How a create went. ``already`` tells that the name was taken: whether by our own Job, ``job`` shows."""
+
+    answer: Answer
+    job: JobSeen | None = None
+    already: bool = False
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """A name that only counts together with its uid."""
+
+    name: str
+    uid: str
+
+
+class JobCluster(Protocol):
+    """Where Jobs run. Manifests are plain batch/v1 Jobs; names are unique across the dispatcher's namespaces."""
+
+    async def create_jobs(self, manifests: Sequence[Mapping[str, Any]]) -> Sequence[Created]:
+        """Creates Jobs, each under its own name, answers in the same order. A name that exists is DONE with ``already`` set."""
+        ...
+
+    async def get_job(self, name: str) -> JobSeen | None:
+        """The Job of that name from a consistent read; None only if the server says that there is none. Raises LookFailed."""
+        ...
+
+    async def list_all(self) -> ClusterSeen:
+        """All our Jobs and pods, consistent, all pages. Raises LookFailed."""
+        ...
+
+    async def changes(self) -> ClusterChanges:
+        """What has been seen to change since the last call, at once; may lag, repeat or miss. Raises LookFailed."""
+        ...
+
+    async def delete_jobs(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
+        """Marks Jobs for deletion (background). Our finalizer keeps them readable; no new pods are made, running pods run on."""
+        ...
+
+    async def release_jobs(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
+        """Takes our finalizer off and deletes: the Job and what is left of its pods go. NOT_FOUND counts as gone."""
+        ...
+
+    async def delete_pods(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
+        """Deletes pods, whatever they are doing."""
+        ...
+
+    async def headroom(self) -> NodeHeadroom:
+        """What is free on the real nodes now, as far as seen. Raises LookFailed."""
+        ...
+
+    async def log_tail(self, pod: ObjectRef, bytes_max: int) -> str:
+        """The end of a pod's log; empty where there is none to be had. Never raises for a log that is gone."""
+        ...
+
+
+class AciAccount(Protocol):
+    """Read access to ACI: each group's own times, by pod. Optional: without it charges are upper bounds."""
+
+    async def groups(self) -> Mapping[str, GroupSeen]:
+        """All groups that ACI still knows, by pod uid. Raises LookFailed."""
+        ...
+
+
+# --- ledger and records ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLedger:
+    """The ledger document and the version that a write of it must replace."""
+
+    document: Mapping[str, Any]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record: ``data`` never changes (it is the manifest that the pods mount), ``annotations`` do, by version."""
+
+    name: str
+    uid: str
+    version: str
+    data: Mapping[str, str]
+    annotations: Mapping[str, str]
+    marked_for_deletion: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCreated:
+    """How the create of a record went; ``record`` is what stands under the name now."""
+
+    answer: Answer
+    record: StoredRecord | None = None
+    already: bool = False
+    text: str = ""
+
+
+class LedgerStore(Protocol):
+    """Ledger and records, with compare-and-swap. Holds nothing else, and knows nothing of what is written in them."""
+
+    async def read_ledger(self) -> StoredLedger | None:
+        """The ledger as it stands; None if there is none. Raises LookFailed."""
+        ...
+
+    async def write_ledger(self, document: Mapping[str, Any], replacing: str | None) -> str:
+        """Replaces the ledger as a whole and returns the new version; ``replacing=None`` creates it.
+
+        Raises Deposed if another version stands there (or one exists already), OutcomeUnknown if no answer came.
+        """
+        ...
+
+    async def create_records(
+        self, records: Sequence[tuple[str, Mapping[str, str], Mapping[str, str]]]
+    ) -> Sequence[RecordCreated]:
+        """Creates records of (name, data, annotations), with our finalizer. A name that exists is DONE with ``already`` set."""
+        ...
+
+    async def get_record(self, name: str) -> StoredRecord | None:
+        """The record of that name from a consistent read; None if there is none. Raises LookFailed."""
+        ...
+
+    async def list_records(self) -> Sequence[StoredRecord]:
+        """All records, consistent, all pages. Raises LookFailed."""
+        ...
+
+    async def replace_annotations(
+        self, name: str, version: str, annotations: Mapping[str, str]
+    ) -> tuple[Answer, str]:
+        """Replaces a record's annotations if it still has that version: (DONE, new version). CONFLICT: it has another. UNKNOWN: read it."""
+        ...
+
+    async def delete_record(self, ref: ObjectRef) -> Answer:
+        """Takes our finalizer off and deletes. NOT_FOUND counts as gone; CONFLICT: another uid."""
+        ...
+
+
+class Lease(Protocol):
+    """Who leads. Saves trouble; nothing rests on it (the ledger's version is the fence)."""
+
+    async def acquire(self) -> bool:
+        """Takes or renews the lease; whether we hold it now."""
+        ...
+
+    async def release(self) -> None:
+        """Gives the lease up, as far as that goes."""
+        ...
+
+
+class Events(Protocol):
+    """Where decisions are told, as events with facts. Never blocks, never fails."""
+
+    def emit(self, event: str, **facts: Any) -> None:
+        """Tells one event; names are ``noun.past_participle``, facts are plain JSON values."""
+        ...
