@@ -62,9 +62,7 @@ def backoff_total(retries: int) -> timedelta:
     return sum(waits, start=timedelta(0))
 
 
-def shape_of(
-    task: Task, *, placement: Placement, completions: int, parallelism: int, allowance_left: int
-) -> JobShape:
+def shape_of(task: Task, *, placement: Placement, completions: int, parallelism: int, allowance_left: int) -> JobShape:
     """Deadline = start deadline + waves x item timeout x tries inside the Job + their back-off, in whole seconds.
 
     ``allowance_left`` is how many failures the most tried item may still have; on the virtual node the dispatcher
@@ -73,9 +71,7 @@ def shape_of(
     at_once = min(parallelism, completions)
     retries = allowance_left if placement is Placement.NODE_POOL else 0
     waves = -(-completions // at_once)
-    per_try = (
-        task.item_timeout if placement is Placement.VIRTUAL_NODE else task.item_timeout + task.start_deadline
-    )
+    per_try = task.item_timeout if placement is Placement.VIRTUAL_NODE else task.item_timeout + task.start_deadline
     span = task.start_deadline + per_try * (waves * (1 + retries)) + backoff_total(retries)
     return JobShape(completions, at_once, retries, timedelta(seconds=whole_seconds(span)))
 

@@ -1,0 +1,95 @@
+"""What operators have decided, as one frozen value that every room of the core reads.
+
+Decides nothing itself; the settings turn a configuration file into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from dispatcher.core.budgets import Budget
+from dispatcher.core.pricing import Rates
+from dispatcher.core.units import Resources
+from dispatcher.core.work import Task
+
+
+@dataclass(frozen=True, slots=True)
+class NodePoolPolicy:
+    """How much of the real nodes is ours."""
+
+    keep_back: Resources = Resources(0, 0)
+    """Left free on every node for other workloads."""
+    pods_max: int | None = None
+    """At most so many of our pods on all nodes together; None: whatever fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualNodePolicy:
+    """What Azure allows on the virtual node, and what it costs.
+
+    Defaults are ACI's documented ones: 100 groups and 100 cores a region, 100 creates and deletes per 5 minutes, 300 an hour.
+    """
+
+    subnet_prefix: int = 24
+    """Length of the delegated subnet's prefix: /24 has 2^8 - 5 = 251 usable addresses."""
+    address_headroom: int = 0
+    """Addresses that we leave alone."""
+    release_hold: timedelta = timedelta(minutes=5)
+    """How long an address is not counted on after its group is gone: ACI returns addresses late."""
+    groups_max: int = 100
+    cores_max: int = 100
+    creates_per_5min: int = 100
+    creates_per_hour: int = 300
+    deletes_per_5min: int = 100
+    deletes_per_hour: int = 300
+    rates: Rates = field(default_factory=Rates)
+    tail: timedelta = timedelta(seconds=180)
+    """By how much a group may outlive its pod; 180 s fits Jobs of up to 100 pods."""
+
+    @property
+    def addresses_max(self) -> int:
+        """Addresses we may hold: what the subnet can give (Azure keeps five), less the headroom."""
+        return max(0, 2 ** (32 - self.subnet_prefix) - 5 - self.address_headroom)
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitPolicy:
+    """When the virtual node is left alone after failures of its own, and for how long."""
+
+    failures: int = 5
+    """So many platform failures in a row, no success between, open the circuit."""
+    cool_down_min: timedelta = timedelta(seconds=60)
+    cool_down_max: timedelta = timedelta(minutes=30)
+    """It doubles from the one to the other while probes fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything that a plan is made under."""
+
+    tasks: Mapping[str, Task]
+    node_pool: NodePoolPolicy = NodePoolPolicy()
+    virtual_node: VirtualNodePolicy | None = None
+    """None: there is no virtual node to spill to."""
+    budgets: tuple[Budget, ...] = ()
+    circuit: CircuitPolicy = CircuitPolicy()
+    lookahead_max: int = 100_000
+    """So many items are known to the dispatcher at once; the rest waits on the queue."""
+    platform_retries_max: int = 20
+    """How many failures of the platform an item may meet before a person must look."""
+    retry_delay_min: timedelta = timedelta(seconds=10)
+    retry_delay_max: timedelta = timedelta(minutes=10)
+    """The wait before an item's next attempt doubles from the one to the other."""
+    lock_hold_max: timedelta = timedelta(seconds=10)
+    """How long a received item may wait under its lock before it is deferred; far below the lock duration."""
+    sweep_every: timedelta = timedelta(minutes=5)
+    """How often the queue is searched for deferred messages that nothing claims."""
+    lock_duration: timedelta = timedelta(seconds=60)
+    """The queue's own lock duration."""
+    manifest_bytes_max: int = 100_000
+    """The items of one batch are copied into every group's create request, which has a limit."""
+    launches_per_cycle_max: int = 50
+    tenant_weights: Mapping[str, int] = field(default_factory=dict)
+    """Shares between tenants when there is not room for all; 1 where none is named."""
