@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from dispatcher.core.jobs import JobShape
@@ -57,13 +58,28 @@ class Budget:
     def account_of(self, tenant: str, window: Window) -> AccountId:
         """The account that spending for that tenant in that window is booked to."""
         whose = "*" if self.scope is Scope.ALL else tenant
-        return AccountId(f"{self.name}/{self.scope}/{whose}/{self.window}/{self.zone.key}/{to_text(window.start)}")
+        return AccountId("|".join((self.key, whose, to_text(window.start))))
+
+    @property
+    def key(self) -> str:
+        """What makes two budgets the same one: another scope, window or time zone makes another."""
+        return "|".join((self.name, self.scope, self.tenant or "*", self.window, self.zone.key))
 
 
 class AccountId(str):
-    """One budget, one window, one owner. A budget with another scope, window or zone is another account."""
+    """One budget, one owner, one window, as text: the budget's key, the owner, the window's start."""
 
     __slots__ = ()
+
+    @property
+    def budget_key(self) -> str:
+        """The key of the budget that it belongs to."""
+        return self.rsplit("|", 2)[0]
+
+    @property
+    def owner(self) -> str:
+        """The tenant whose account it is; ``*`` for all."""
+        return self.rsplit("|", 2)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +93,7 @@ class Account:
     overrun: bool = False
     """A charge went beyond what was reserved; nothing is opened here until a person has looked."""
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Plain data for the ledger document."""
         start, end = to_text(self.window.start), to_text(self.window.end)
         return {
@@ -89,12 +105,12 @@ class Account:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> Account:
+    def from_json(cls, data: Mapping[str, Any]) -> Account:
         """Reads what :meth:`to_json` wrote."""
-        start, end = data["window"]  # type: ignore[misc] # a list of two, as written
+        start, end = data["window"]
         window = Window(from_text(start), from_text(end))
-        limit, spent = Money(int(str(data["limit"]))), Money(int(str(data["spent"])))
-        return cls(str(data["budget"]), window, limit, spent, bool(data["overrun"]))
+        limit, spent = Money(data["limit"]), Money(data["spent"])
+        return cls(data["budget"], window, limit, spent, data["overrun"])
 
 
 @dataclass(frozen=True, slots=True)

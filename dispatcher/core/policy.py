@@ -51,7 +51,7 @@ class VirtualNodePolicy:
     @property
     def addresses_max(self) -> int:
         """Addresses we may hold: what the subnet can give (Azure keeps five), less the headroom."""
-        return max(0, 2 ** (32 - self.subnet_prefix) - 5 - self.address_headroom)
+        return max(0, (1 << (32 - self.subnet_prefix)) - 5 - self.address_headroom)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,63 @@
+"""The address book of the virtual node: addresses, groups, cores and creates, and what of each is left.
+
+Decides how many more container groups may be asked for. Counts every group that may come, is there (finished and
+terminating ones too), or has gone for less than the release hold; nobody else protects these: the scheduler believes
+that the virtual node takes 5000 pods, and Azure shows every address of a delegated subnet as free.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from dispatcher.core.ledger import FIVE_MINUTES, ONE_HOUR, Entry, Ledger
+from dispatcher.core.policy import VirtualNodePolicy
+from dispatcher.core.pricing import billed
+from dispatcher.core.units import Resources
+from dispatcher.core.verdicts import HoldReason
+
+
+class AddressBook:
+    """What the virtual node still has room for, used up as a plan goes on."""
+
+    def __init__(self, ledger: Ledger, policy: VirtualNodePolicy, now: datetime) -> None:
+        paid = [entry for entry in ledger.entries.values() if entry.paid]
+        groups = sum(entry.groups for entry in paid)
+        may_come = sum(entry.may_come for entry in paid)
+        self.in_use = sum(entry.addresses(now) for entry in paid)
+        self._addresses = policy.addresses_max - self.in_use
+        self._groups = policy.groups_max - groups
+        self._cpu_millis = policy.cores_max * 1000 - sum(entry.groups * entry.cpu_millis for entry in paid)
+        self._creates = min(
+            policy.creates_per_5min - ledger.creates.count(now, FIVE_MINUTES) - may_come,
+            policy.creates_per_hour - ledger.creates.count(now, ONE_HOUR) - may_come,
+        )
+        self.next_release = min((until for entry in paid for until, _count in entry.holds if until > now), default=None)
+
+    def fit(self, requests: Resources) -> tuple[int, HoldReason]:
+        """How many more groups of that size, and what stops there being more."""
+        cpu_millis = billed(requests).cpu_millis
+        limits = (
+            (self._addresses, HoldReason.SUBNET_ADDRESSES),
+            (self._groups, HoldReason.ACI_GROUP_QUOTA),
+            (self._cpu_millis // cpu_millis, HoldReason.ACI_CORE_QUOTA),
+            (self._creates, HoldReason.ACI_CREATE_RATE),
+        )
+        count, reason = min(limits, key=lambda limit: limit[0])
+        return max(0, count), reason
+
+    def take(self, requests: Resources, count: int) -> None:
+        """Uses up room for so many groups."""
+        self._addresses -= count
+        self._groups -= count
+        self._cpu_millis -= billed(requests).cpu_millis * count
+        self._creates -= count
+
+
+def group_cpu_millis(requests: Resources) -> int:
+    """What one group counts against the core quota."""
+    return billed(requests).cpu_millis
+
+
+def stale(entry: Entry, now: datetime) -> bool:
+    """Whether an entry holds neither a group nor an address any more."""
+    return entry.addresses(now) == 0

@@ -1,0 +1,520 @@
+"""The ledger: what is spent, what is set aside, and which addresses and creates every open attempt still holds.
+
+Decides how accounts and entries change and that spent + reserved of an account never passes its limit. Knows nothing of
+where the document is stored; it is written as a whole, by compare-and-swap, so a :class:`Draft` collects all changes of
+a cycle and becomes the next :class:`Ledger` only once its write was accepted.
+
+Addresses, groups and creates are reckoned from the entries: an attempt holds one address for every group that may still
+come, one for every group that is there (finished and terminating ones too), and each for ``release_hold`` after its
+group has gone. A create token is held while a group may come and counts for an hour from the group's own creation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from dispatcher.core.budgets import Account, AccountId, Budget, WorstCase, touched
+from dispatcher.core.jobs import JobShape, attempt_name
+from dispatcher.core.pricing import cost_of
+from dispatcher.core.units import NO_MONEY, Money, from_text, to_text, whole_seconds
+from dispatcher.core.work import Placement
+
+FORMAT = 1
+FIVE_MINUTES = timedelta(minutes=5)
+ONE_HOUR = timedelta(hours=1)
+_ACCOUNT_KEPT_AFTER = timedelta(hours=48)
+_TOKEN_GRAIN = timedelta(seconds=5)
+
+
+class NoRoom(Exception):
+    """An entry was to be opened beyond an account's limit. Planning should have seen it: nothing is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodNote:
+    """What the ledger knows of one pod of a paid attempt, from first sight until it is charged and gone."""
+
+    created_at: datetime
+    ended_at: datetime | None = None
+    charged: bool = False
+    gone_at: datetime | None = None
+
+    def to_json(self) -> list[Any]:
+        """Plain data, short: there is one for every pod."""
+        ended = self.ended_at and to_text(self.ended_at)
+        return [to_text(self.created_at), ended, self.charged, self.gone_at and to_text(self.gone_at)]
+
+    @classmethod
+    def from_json(cls, data: list[Any]) -> PodNote:
+        """Reads what :meth:`to_json` wrote."""
+        created, ended, charged, gone = data
+        return cls(from_text(created), ended and from_text(ended), charged, gone and from_text(gone))
+
+
+class EntryState(StrEnum):
+    """Where an attempt's entry is in its life."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    """All its items are settled or carried on: it claims none any more; money and addresses stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One open attempt: its claim, the money it holds, the groups it can still make and those it made."""
+
+    batch: str
+    attempt: int
+    task: str
+    tenant: str
+    placement: Placement
+    items: int
+    written: datetime
+    """When this reservation was written; the Job's create is sent within LAUNCH_SEND of it."""
+    epoch: int
+    shape: JobShape
+    rate: Money = NO_MONEY
+    tail: timedelta = timedelta(0)
+    cpu_millis: int = 0
+    reserved: Mapping[AccountId, Money] = field(default_factory=dict)
+    """What is left of what was set aside, by account."""
+    spent: Money = NO_MONEY
+    state: EntryState = EntryState.OPEN
+    job_uid: str | None = None
+    """None until the Job was seen."""
+    may_come: int = 0
+    """Groups that the Job may still make."""
+    noted: int = 0
+    """Pods ever noted, dropped ones included."""
+    ended: int = 0
+    """The most pods that the Job's own status has counted as ended."""
+    pods: Mapping[str, PodNote] = field(default_factory=dict)
+    holds: tuple[tuple[datetime, int], ...] = ()
+    """Addresses that are free again from that time on."""
+    money_settled: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name that record, entry and Job share."""
+        return attempt_name(self.batch, self.attempt)
+
+    @property
+    def paid(self) -> bool:
+        """Whether its pods are billed by the second."""
+        return self.placement is Placement.VIRTUAL_NODE
+
+    @property
+    def groups(self) -> int:
+        """Groups that may come or are there: what counts against group and core quotas."""
+        return self.may_come + sum(1 for note in self.pods.values() if note.gone_at is None)
+
+    def addresses(self, now: datetime) -> int:
+        """Addresses held now."""
+        return self.groups + sum(count for until, count in self.holds if until > now)
+
+    @property
+    def worst_case(self) -> WorstCase:
+        """What it was reserved for."""
+        return WorstCase(self.shape, self.rate, self.tail)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the ledger document."""
+        return {
+            "batch": self.batch,
+            "attempt": self.attempt,
+            "task": self.task,
+            "tenant": self.tenant,
+            "placement": self.placement.value,
+            "items": self.items,
+            "written": to_text(self.written),
+            "epoch": self.epoch,
+            "shape": [
+                self.shape.completions,
+                self.shape.parallelism,
+                self.shape.backoff_limit_per_index,
+                whole_seconds(self.shape.deadline),
+            ],
+            "rate": self.rate.picos,
+            "tail": whole_seconds(self.tail),
+            "cpu": self.cpu_millis,
+            "reserved": {account: money.picos for account, money in self.reserved.items()},
+            "spent": self.spent.picos,
+            "state": self.state.value,
+            "job": self.job_uid,
+            "mayCome": self.may_come,
+            "noted": self.noted,
+            "ended": self.ended,
+            "pods": {uid: note.to_json() for uid, note in self.pods.items()},
+            "holds": [[to_text(until), count] for until, count in self.holds],
+            "moneySettled": self.money_settled,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Entry:
+        """Reads what :meth:`to_json` wrote."""
+        completions, parallelism, retries, deadline = data["shape"]
+        return cls(
+            batch=data["batch"],
+            attempt=data["attempt"],
+            task=data["task"],
+            tenant=data["tenant"],
+            placement=Placement(data["placement"]),
+            items=data["items"],
+            written=from_text(data["written"]),
+            epoch=data["epoch"],
+            shape=JobShape(completions, parallelism, retries, timedelta(seconds=deadline)),
+            rate=Money(data["rate"]),
+            tail=timedelta(seconds=data["tail"]),
+            cpu_millis=data["cpu"],
+            reserved={AccountId(account): Money(picos) for account, picos in data["reserved"].items()},
+            spent=Money(data["spent"]),
+            state=EntryState(data["state"]),
+            job_uid=data["job"],
+            may_come=data["mayCome"],
+            noted=data["noted"],
+            ended=data["ended"],
+            pods={uid: PodNote.from_json(note) for uid, note in data["pods"].items()},
+            holds=tuple((from_text(until), count) for until, count in data["holds"]),
+            money_settled=data["moneySettled"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """When creates, or deletes, happened in the last hour: (time, how many), in order."""
+
+    used: tuple[tuple[datetime, int], ...] = ()
+
+    def count(self, now: datetime, window: timedelta) -> int:
+        """How many were used within the window that ends now."""
+        return sum(count for at, count in self.used if at > now - window)
+
+    def add(self, at: datetime, count: int = 1) -> Tokens:
+        """With these used too. Times within one grain are kept as one, at the later time, which is the safe side."""
+        if self.used and self.used[-1][0] + _TOKEN_GRAIN >= at:
+            last, before = self.used[-1]
+            return Tokens((*self.used[:-1], (max(last, at), before + count)))
+        return Tokens((*self.used, (at, count)))
+
+    def pruned(self, now: datetime) -> Tokens:
+        """Without what is older than an hour."""
+        return Tokens(tuple(use for use in self.used if use[0] > now - ONE_HOUR))
+
+    def to_json(self) -> list[Any]:
+        """Plain data."""
+        return [[to_text(at), count] for at, count in self.used]
+
+    @classmethod
+    def from_json(cls, data: Iterable[Any]) -> Tokens:
+        """Reads what :meth:`to_json` wrote."""
+        return cls(tuple((from_text(at), count) for at, count in data))
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All of it, as last accepted by the store."""
+
+    epoch: int = 0
+    accounts: Mapping[AccountId, Account] = field(default_factory=dict)
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    creates: Tokens = Tokens()
+    deletes: Tokens = Tokens()
+    written: datetime | None = None
+    frozen: str = ""
+    """Why nothing may be opened on the virtual node until an operator has looked; empty: it may."""
+
+    def reserved(self) -> Mapping[AccountId, Money]:
+        """What is set aside, by account."""
+        totals: Counter[AccountId] = Counter()
+        for entry in self.entries.values():
+            for account, money in entry.reserved.items():
+                totals[account] += money.picos
+        return {account: Money(picos) for account, picos in totals.items()}
+
+    def addresses(self, now: datetime) -> int:
+        """Addresses held on the virtual node."""
+        return sum(entry.addresses(now) for entry in self.entries.values())
+
+    def to_document(self) -> dict[str, Any]:
+        """The document, as plain JSON."""
+        return {
+            "format": FORMAT,
+            "epoch": self.epoch,
+            "accounts": {name: account.to_json() for name, account in self.accounts.items()},
+            "entries": {name: entry.to_json() for name, entry in self.entries.items()},
+            "creates": self.creates.to_json(),
+            "deletes": self.deletes.to_json(),
+            "written": self.written and to_text(self.written),
+            "frozen": self.frozen,
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Ledger:
+        """Reads what :meth:`to_document` wrote; raises ValueError for a format that this version does not know."""
+        if document.get("format") != FORMAT:
+            raise ValueError(f"ledger format {document.get('format')!r}; this version reads {FORMAT}")
+        return cls(
+            epoch=document["epoch"],
+            accounts={AccountId(name): Account.from_json(data) for name, data in document["accounts"].items()},
+            entries={name: Entry.from_json(data) for name, data in document["entries"].items()},
+            creates=Tokens.from_json(document["creates"]),
+            deletes=Tokens.from_json(document["deletes"]),
+            written=document["written"] and from_text(document["written"]),
+            frozen=document["frozen"],
+        )
+
+
+def accounts_of(
+    ledger_accounts: Mapping[AccountId, Account],
+    budgets: tuple[Budget, ...],
+    tenant: str,
+    start: datetime,
+    end: datetime,
+) -> dict[AccountId, Account]:
+    """Every account that spending for that tenant within [start, end) is booked to.
+
+    An account of a budget that operators have since changed or taken away is enforced until its window ends.
+    """
+    found = {
+        account_id: ledger_accounts.get(account_id, Account(budget.name, window, budget.limit, NO_MONEY))
+        for budget, window, account_id in touched(budgets, tenant, start, end)
+    }
+    for account_id, account in ledger_accounts.items():
+        if account_id.owner in ("*", tenant) and account.window.overlap(start, end):
+            found.setdefault(account_id, account)
+    return found
+
+
+class Draft:
+    """The next ledger in the making. Nothing here has happened until :meth:`finish` was written and accepted."""
+
+    def __init__(self, ledger: Ledger, budgets: tuple[Budget, ...], release_hold: timedelta) -> None:
+        self._ledger = ledger
+        self._budgets = budgets
+        self._release_hold = release_hold
+        self._accounts = dict(ledger.accounts)
+        self._entries = dict(ledger.entries)
+        self._reserved = Counter({account: money.picos for account, money in ledger.reserved().items()})
+        self._creates = ledger.creates
+        self._deletes = ledger.deletes
+        self._epoch = ledger.epoch
+        self._frozen = ledger.frozen
+        self.changed = False
+        self.overruns: list[tuple[str, AccountId]] = []
+        """Charges of this draft that went beyond what was set aside: (attempt, account)."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """The entries as they stand in the draft."""
+        return self._entries
+
+    def _put(self, entry: Entry) -> None:
+        self._entries[entry.name] = entry
+        self.changed = True
+
+    def _reserve(self, entry: Entry, tenant: str, now: datetime) -> Entry:
+        worst = entry.worst_case
+        reserved: dict[AccountId, Money] = {}
+        accounts = accounts_of(self._accounts, self._budgets, tenant, now, worst.last_second(now))
+        for account_id, account in accounts.items():
+            amount = worst.within(account.window, now)
+            if not amount:
+                continue
+            left = account.limit.picos - account.spent.picos - self._reserved[account_id]
+            if amount.picos > left or account.overrun:
+                raise NoRoom(f"{account_id}: {Money(left)} left, {amount} needed")
+            reserved[account_id] = amount
+        for account_id, amount in reserved.items():
+            self._accounts.setdefault(account_id, accounts[account_id])
+            self._reserved[account_id] += amount.picos
+        return replace(entry, reserved=reserved, written=now)
+
+    def open(self, entry: Entry) -> None:
+        """Opens an attempt's entry with its worst case set aside in every account. Raises NoRoom, changing nothing."""
+        if entry.name in self._entries:
+            raise NoRoom(f"{entry.name} is open already")
+        if entry.paid:
+            entry = self._reserve(replace(entry, may_come=entry.shape.pods_max), entry.tenant, entry.written)
+        self._put(entry)
+
+    def renew(self, name: str, now: datetime) -> None:
+        """Sets a reservation aside anew from now, for a Job that was never seen. Raises NoRoom, changing nothing."""
+        entry = self._entries[name]
+        if not entry.paid:
+            self._put(replace(entry, written=now, epoch=self._epoch))
+            return
+        for account_id, money in entry.reserved.items():
+            self._reserved[account_id] -= money.picos
+        try:
+            renewed = self._reserve(entry, entry.tenant, now)
+        except NoRoom:
+            for account_id, money in entry.reserved.items():
+                self._reserved[account_id] += money.picos
+            raise
+        self._put(replace(renewed, epoch=self._epoch))
+
+    def job_seen(self, name: str, uid: str) -> None:
+        """The Job exists."""
+        if self._entries[name].job_uid != uid:
+            self._put(replace(self._entries[name], job_uid=uid))
+
+    def ended_seen(self, name: str, ended: int) -> None:
+        """So many pods the Job's own status has counted as ended."""
+        if ended > self._entries[name].ended:
+            self._put(replace(self._entries[name], ended=ended))
+
+    def pod_seen(self, name: str, uid: str, created_at: datetime, ended_at: datetime | None) -> None:
+        """A pod of a paid attempt, at first sight and when it has ended."""
+        entry = self._entries[name]
+        note = entry.pods.get(uid)
+        if note is None:
+            self._creates = self._creates.add(created_at)
+            pods = {**entry.pods, uid: PodNote(created_at, ended_at)}
+            may_come = max(0, entry.may_come - 1)
+            self._put(replace(entry, pods=pods, noted=entry.noted + 1, may_come=may_come))
+        elif note.ended_at is None and ended_at is not None:
+            self._put(replace(entry, pods={**entry.pods, uid: replace(note, ended_at=ended_at)}))
+
+    def pod_gone(self, name: str, uid: str, at: datetime) -> None:
+        """The pod, and with it its group, is there no more; its address is held a while longer."""
+        entry = self._entries[name]
+        note = entry.pods.get(uid)
+        if note is None or note.gone_at is not None:
+            return
+        holds = (*(hold for hold in entry.holds if hold[0] > at), (at + self._release_hold, 1))
+        pods = {**entry.pods, uid: replace(note, gone_at=at)}
+        self._put(_without_finished_notes(replace(entry, pods=pods, holds=holds)))
+
+    def pods_deleted(self, count: int, at: datetime) -> None:
+        """So many deletes were sent."""
+        self._deletes = self._deletes.add(at, count)
+        self.changed = True
+
+    def no_more_pods(self, name: str) -> None:
+        """The Job makes no pods any more: those that never came hold nothing."""
+        if self._entries[name].may_come:
+            self._put(replace(self._entries[name], may_come=0))
+
+    def charge(self, name: str, uid: str, start: datetime, end: datetime) -> Money:
+        """Books what a stopped group cost in [start, end) to the windows it was billed in, once; what it cost."""
+        entry = self._entries[name]
+        note = entry.pods[uid]
+        if note.charged:
+            return NO_MONEY
+        cost = cost_of(entry.rate, end - start)
+        entry = self._book(entry, start, end)
+        pods = {**entry.pods, uid: replace(note, charged=True)}
+        self._put(_without_finished_notes(replace(entry, pods=pods, spent=entry.spent + cost)))
+        return cost
+
+    def _book(self, entry: Entry, start: datetime, end: datetime) -> Entry:
+        """Moves each window's own seconds from reserved to spent, in one change; beyond what is reserved: an overrun."""
+        reserved = dict(entry.reserved)
+        accounts = accounts_of(self._accounts, self._budgets, entry.tenant, start, end)
+        for account_id, account in accounts.items():
+            amount = cost_of(entry.rate, account.window.overlap(start, end))
+            left = reserved.get(account_id, NO_MONEY)
+            covered = min(amount, left)
+            if amount > left:
+                self.overruns.append((entry.name, account_id))
+            overrun = account.overrun or amount > left
+            self._accounts[account_id] = replace(account, spent=account.spent + amount, overrun=overrun)
+            self._reserved[account_id] -= covered.picos
+            if account_id in reserved:
+                reserved[account_id] = left - covered
+        return replace(entry, reserved=reserved)
+
+    def settle_money(self, name: str) -> Money:
+        """All seen pods are charged: what was never seen is charged at its worst, the rest is given back.
+
+        Returns the estimated part, zero where every pod was seen.
+        """
+        entry = self._entries[name]
+        unseen = max(0, entry.ended - entry.noted)
+        worst = cost_of(entry.rate, entry.shape.deadline + entry.tail) * unseen
+        reserved: dict[AccountId, Money] = {}
+        for account_id, left in entry.reserved.items():
+            estimated = min(worst, left)
+            account = self._accounts[account_id]
+            self._accounts[account_id] = replace(account, spent=account.spent + estimated)
+            self._reserved[account_id] -= left.picos
+        self._put(replace(entry, reserved=reserved, spent=entry.spent + worst, money_settled=True))
+        return worst
+
+    def close(self, name: str) -> None:
+        """All items are settled or carried on: the entry claims none any more."""
+        if self._entries[name].state is EntryState.OPEN:
+            self._put(replace(self._entries[name], state=EntryState.CLOSING))
+
+    def drop(self, name: str) -> None:
+        """Forgets an attempt: its Job and record are gone, its money is settled, its holds are over."""
+        entry = self._entries.pop(name)
+        for account_id, money in entry.reserved.items():
+            self._reserved[account_id] -= money.picos
+        self.changed = True
+
+    def take_over(self, limits_of: tuple[Budget, ...], now: datetime) -> None:
+        """A new leader: the epoch rises, and the limits that operators have set come into force.
+
+        A budget whose account is new starts with the reservations of all open entries that it would have counted.
+        """
+        self._epoch += 1
+        self.changed = True
+        limits = {budget.key: budget.limit for budget in limits_of}
+        for account_id, account in self._accounts.items():
+            limit = limits.get(account_id.budget_key)
+            if limit is not None and limit != account.limit:
+                self._accounts[account_id] = replace(account, limit=limit)
+        known = frozenset(self._accounts)
+        for entry in list(self._entries.values()):
+            if entry.paid and not entry.money_settled:
+                self._adopt(entry, known, now)
+
+    def _adopt(self, entry: Entry, known: frozenset[AccountId], now: datetime) -> None:
+        worst = entry.worst_case
+        end = worst.last_second(entry.written)
+        if end <= now:
+            return
+        reserved = dict(entry.reserved)
+        for budget, window, account_id in touched(self._budgets, entry.tenant, now, end):
+            amount = worst.within(window, entry.written)
+            if account_id in known or not amount:
+                continue
+            self._accounts.setdefault(account_id, Account(budget.name, window, budget.limit, NO_MONEY))
+            self._reserved[account_id] += amount.picos
+            reserved[account_id] = amount
+        self._put(replace(entry, reserved=reserved))
+
+    def freeze(self, why: str) -> None:
+        """Nothing is opened on the virtual node until an operator has looked."""
+        self._frozen = why
+        self.changed = True
+
+    def finish(self, now: datetime) -> Ledger:
+        """The ledger to be written."""
+        live = {account for entry in self._entries.values() for account in entry.reserved}
+        accounts = {
+            account_id: account
+            for account_id, account in self._accounts.items()
+            if account_id in live or account.window.end + _ACCOUNT_KEPT_AFTER > now
+        }
+        written = now if self._ledger.written is None else max(now, self._ledger.written)
+        return Ledger(
+            epoch=self._epoch,
+            accounts=accounts,
+            entries=dict(self._entries),
+            creates=self._creates.pruned(now),
+            deletes=self._deletes.pruned(now),
+            written=written,
+            frozen=self._frozen,
+        )
+
+
+def _without_finished_notes(entry: Entry) -> Entry:
+    pods = {uid: note for uid, note in entry.pods.items() if not (note.charged and note.gone_at)}
+    return entry if len(pods) == len(entry.pods) else replace(entry, pods=pods)

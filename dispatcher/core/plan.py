@@ -1,0 +1,191 @@
+"""The plan of one cycle: what is launched now and where, and what is held and why.
+
+Decides the order in which work is considered: held retries first (they have waited longest), then the lanes of the
+backlog by priority, in rounds, so that no lane takes all the room while another has work; among equals the tenant with
+the least in flight for its weight goes first. Each verdict is routing's. Knows nothing of how a plan is carried out.
+
+A plan costs time for lanes and launches, not for the length of the backlog: only the front of each lane is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from dispatcher.core.batching import Lane, LaneKey, has_lingered, next_batch
+from dispatcher.core.capacity import NodeSpace
+from dispatcher.core.circuit import Circuit
+from dispatcher.core.ledger import Ledger
+from dispatcher.core.observations import NodeHeadroom
+from dispatcher.core.policy import Policy
+from dispatcher.core.routing import Demand, Room
+from dispatcher.core.units import Resources
+from dispatcher.core.verdicts import Held, HoldReason, Placed
+from dispatcher.core.work import WorkItem
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRetry:
+    """An attempt that exists as a record and waits for its turn."""
+
+    name: str
+    task: str
+    tenant: str
+    priority: int
+    count: int
+    waiting_since: datetime
+    not_before: datetime
+    allowance_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a plan is made from, frozen for as long as it is made."""
+
+    lanes: Sequence[Lane]
+    retries: Sequence[HeldRetry]
+    ledger: Ledger
+    headroom: NodeHeadroom
+    starting: Sequence[tuple[Resources, int]] = ()
+    """Pods on nodes that were launched and that the headroom does not show yet."""
+    active: Mapping[str, int] = field(default_factory=dict)
+    """Pods in flight, by task."""
+    active_of_tenant: Mapping[str, int] = field(default_factory=dict)
+    node_pods: int = 0
+    """Our pods on the nodes, or about to be."""
+    circuit: Circuit = Circuit()
+    ledger_full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A batch to be launched: either new items from a lane, or a held retry by name."""
+
+    placed: Placed
+    task: str
+    tenant: str
+    priority: int
+    items: tuple[WorkItem, ...] = ()
+    retry: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Work that is not launched in this cycle."""
+
+    task: str
+    tenant: str
+    priority: int
+    count: int
+    held: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one cycle does."""
+
+    launches: tuple[Launch, ...] = ()
+    holds: tuple[Hold, ...] = ()
+
+
+def plan_cycle(snapshot: Snapshot, policy: Policy, now: datetime) -> Plan:
+    """Decides what is launched now; planning again at once, with the launches in the ledger, launches nothing more."""
+    nodes = NodeSpace(snapshot.headroom, policy.node_pool, snapshot.node_pods)
+    nodes.take_all(snapshot.starting)
+    room = Room(policy, snapshot.ledger, nodes, snapshot.circuit, snapshot.active, snapshot.ledger_full, now)
+    planner = _Planner(snapshot, policy, room, now)
+    planner.consider_retries()
+    planner.consider_lanes()
+    return Plan(tuple(planner.launches), tuple(planner.holds))
+
+
+class _Planner:
+    """The launches and holds of one plan, as they come together."""
+
+    def __init__(self, snapshot: Snapshot, policy: Policy, room: Room, now: datetime) -> None:
+        self._snapshot = snapshot
+        self._policy = policy
+        self._room = room
+        self._now = now
+        self.launches: list[Launch] = []
+        self.holds: list[Hold] = []
+
+    def consider_retries(self) -> None:
+        for retry in sorted(self._snapshot.retries, key=lambda retry: (-retry.priority, retry.waiting_since)):
+            verdict = self._retry_verdict(retry)
+            if isinstance(verdict, Placed):
+                self.launches.append(Launch(verdict, retry.task, retry.tenant, retry.priority, retry=retry.name))
+            else:
+                self.holds.append(Hold(retry.task, retry.tenant, retry.priority, retry.count, verdict))
+
+    def _retry_verdict(self, retry: HeldRetry) -> Placed | Held:
+        if self._now < retry.not_before:
+            return Held(HoldReason.RETRY_DELAY, retry.not_before)
+        if self._full:
+            return Held(HoldReason.LAUNCHES_PER_CYCLE)
+        demand = Demand(
+            task=self._policy.tasks[retry.task],
+            tenant=retry.tenant,
+            count=retry.count,
+            waiting_since=retry.waiting_since,
+            whole=True,
+            may_spill_at_once=True,
+            allowance_left=retry.allowance_left,
+        )
+        return self._room.route(demand)
+
+    @property
+    def _full(self) -> bool:
+        return len(self.launches) >= self._policy.launches_per_cycle_max
+
+    def consider_lanes(self) -> None:
+        """Rounds over the lanes: each launches at most one batch a round, until none can."""
+        waiting = {lane.key: (lane, 0) for lane in sorted(self._snapshot.lanes, key=self._turn) if len(lane.items)}
+        while waiting:
+            for key, (lane, taken) in list(waiting.items()):
+                launched = self._consider(lane, taken)
+                if launched and taken + launched < len(lane.items):
+                    waiting[key] = (lane, taken + launched)
+                else:
+                    del waiting[key]
+
+    def _turn(self, lane: Lane) -> tuple[int, float, str, str]:
+        """Highest priority first, then the tenant with the least in flight for its weight; then by name."""
+        weight = self._policy.tenant_weights.get(lane.key.tenant, 1)
+        share = self._snapshot.active_of_tenant.get(lane.key.tenant, 0) / weight
+        return (-lane.key.priority, share, lane.key.tenant, lane.key.task)
+
+    def _consider(self, lane: Lane, taken: int) -> int:
+        """Launches the lane's next batch if it may; how many items that took."""
+        task = self._policy.tasks[lane.key.task]
+        items = next_batch(lane, taken, task, self._policy.manifest_bytes_max)
+        verdict = self._lane_verdict(lane.key, items, alone=taken == 0)
+        if isinstance(verdict, Held):
+            self._hold(lane, taken, verdict)
+            return 0
+        count = verdict.shape.completions
+        launched = Launch(verdict, lane.key.task, lane.key.tenant, lane.key.priority, tuple(items[:count]))
+        self.launches.append(launched)
+        return count
+
+    def _lane_verdict(self, key: LaneKey, items: Sequence[WorkItem], *, alone: bool) -> Placed | Held:
+        task, oldest = self._policy.tasks[key.task], items[0]
+        in_flight = self._snapshot.active.get(task.name, 0) > 0 or not alone
+        small = len(items) < task.batch_size_max
+        if in_flight and small and not has_lingered(oldest, task, self._now):
+            return Held(HoldReason.LINGER, oldest.received_at + task.linger)
+        if self._full:
+            return Held(HoldReason.LAUNCHES_PER_CYCLE)
+        demand = Demand(
+            task=task,
+            tenant=key.tenant,
+            count=len(items),
+            waiting_since=oldest.received_at,
+            allowance_left=task.backoff_limit,
+        )
+        return self._room.route(demand)
+
+    def _hold(self, lane: Lane, taken: int, held: Held) -> None:
+        key = lane.key
+        self.holds.append(Hold(key.task, key.tenant, key.priority, len(lane.items) - taken, held))

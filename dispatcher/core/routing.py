@@ -1,0 +1,185 @@
+"""Where work goes: baseline to the nodes, what cannot start there in time to the virtual node, else held with a reason.
+
+Decides one demand at a time against the room that is left, and uses the room up. Knows nothing of which demand comes
+first (that is the plan) or of what happens to a verdict.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dispatcher.core.addresses import AddressBook
+from dispatcher.core.budgets import WorstCase
+from dispatcher.core.capacity import NodeSpace
+from dispatcher.core.circuit import Circuit
+from dispatcher.core.jobs import shape_of
+from dispatcher.core.ledger import Ledger, accounts_of
+from dispatcher.core.policy import Policy, VirtualNodePolicy
+from dispatcher.core.pricing import group_rate
+from dispatcher.core.units import NO_MONEY, Money
+from dispatcher.core.verdicts import Held, HoldReason, Placed, Why
+from dispatcher.core.work import Placement, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Work of one task and tenant that could start now."""
+
+    task: Task
+    tenant: str
+    count: int
+    """So many items; a launch may take fewer, unless ``whole``."""
+    waiting_since: datetime
+    whole: bool = False
+    """A retry goes as the record has it: all its items in one Job."""
+    may_spill_at_once: bool = False
+    """It has waited before: spill_after does not start again."""
+    allowance_left: int = 0
+    """Failures of its own that its most tried item may still have."""
+
+
+class MoneyRoom:
+    """What is left in every account, used up as a plan goes on."""
+
+    def __init__(self, ledger: Ledger, policy: Policy) -> None:
+        self._accounts = ledger.accounts
+        self._budgets = policy.budgets
+        self._reserved = Counter({account: money.picos for account, money in ledger.reserved().items()})
+
+    def fit(self, tenant: str, unit: WorstCase, now: datetime) -> tuple[int | None, Held | None]:
+        """How many times that worst case fits (None: no budget speaks), and what stops there being more."""
+        fewest: int | None = None
+        held: Held | None = None
+        for account_id, account in accounts_of(
+            self._accounts, self._budgets, tenant, now, unit.last_second(now)
+        ).items():
+            needed = unit.within(account.window, now)
+            if not needed:
+                continue
+            left = account.limit.picos - account.spent.picos - self._reserved[account_id]
+            count = 0 if account.overrun else max(0, left // needed.picos)
+            if fewest is None or count < fewest:
+                detail = (
+                    f"budget {account.budget}: ${account.limit} until {account.window.end:%Y-%m-%d %H:%M} UTC, "
+                    f"${account.spent} spent, ${Money(self._reserved[account_id])} reserved; "
+                    f"one more pod reserves ${needed}"
+                )
+                fewest, held = count, Held(HoldReason.BUDGET_EXHAUSTED, account.window.end, detail)
+        return fewest, held
+
+    def take(self, tenant: str, worst: WorstCase, now: datetime) -> None:
+        """Sets a worst case aside in every account that it touches."""
+        accounts = accounts_of(self._accounts, self._budgets, tenant, now, worst.last_second(now))
+        for account_id, account in accounts.items():
+            self._reserved[account_id] += worst.within(account.window, now).picos
+
+
+class Room:
+    """All that there is room for in this cycle."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        ledger: Ledger,
+        nodes: NodeSpace,
+        circuit: Circuit,
+        active: Mapping[str, int],
+        ledger_full: bool,
+        now: datetime,
+    ) -> None:
+        """``active``: pods in flight by task; ``ledger_full``: the document is near the store's limit on size."""
+        self._policy = policy
+        self._now = now
+        self.nodes = nodes
+        self.addresses = AddressBook(ledger, policy.virtual_node, now) if policy.virtual_node else None
+        self._money = MoneyRoom(ledger, policy)
+        self._circuit_left = circuit.pods_allowed(now)
+        self._circuit = circuit
+        self._active = Counter(active)
+        self._frozen = ledger.frozen
+        self._full = ledger_full
+
+    def route(self, demand: Demand) -> Placed | Held:
+        """The verdict on one demand; room for a placed one is used up."""
+        if self._full:
+            return Held(HoldReason.LEDGER_FULL, detail="the ledger is near its size limit; attempts must close first")
+        task = demand.task
+        parallelism = task.parallelism_max - self._active[task.name]
+        if parallelism <= 0:
+            return Held(HoldReason.TASK_PARALLELISM, detail=f"{self._active[task.name]} pods of {task.name} in flight")
+        on_nodes = self._on_nodes(demand, parallelism) if Placement.NODE_POOL in task.placements else None
+        verdict = on_nodes or self._on_virtual_node(demand, parallelism)
+        if isinstance(verdict, Placed):
+            self._active[task.name] += verdict.shape.parallelism
+        return verdict
+
+    def _on_nodes(self, demand: Demand, parallelism: int) -> Placed | None:
+        task = demand.task
+        slots = min(self.nodes.slots(task.requests), parallelism, demand.count)
+        if slots <= 0:
+            return None
+        completions = demand.count if demand.whole else slots
+        shape = shape_of(
+            task,
+            placement=Placement.NODE_POOL,
+            completions=completions,
+            parallelism=slots,
+            allowance_left=demand.allowance_left,
+        )
+        self.nodes.take(task.requests, slots)
+        return Placed(Placement.NODE_POOL, shape, NO_MONEY, Why.NODES_HAVE_ROOM)
+
+    def _on_virtual_node(self, demand: Demand, parallelism: int) -> Placed | Held:
+        task, profile = demand.task, self._policy.virtual_node
+        if profile is None or self.addresses is None or Placement.VIRTUAL_NODE not in task.placements:
+            return Held(HoldReason.NODE_HEADROOM, detail=f"no node has room for a pod of {task.name}")
+        nodes_allowed = Placement.NODE_POOL in task.placements
+        spill_at = demand.waiting_since + (task.spill_after if nodes_allowed else timedelta(0))
+        if self._now < spill_at and not demand.may_spill_at_once:
+            return Held(HoldReason.WAITING_TO_SPILL, spill_at, "no node has room; it may spill then")
+        if self._frozen:
+            return Held(HoldReason.VIRTUAL_NODE_FROZEN, detail=self._frozen)
+        count, held = self._virtual_fit(demand, profile, parallelism)
+        if held is not None:
+            return held
+        return self._place_on_virtual_node(demand, profile, count, nodes_allowed)
+
+    def _virtual_fit(self, demand: Demand, profile: VirtualNodePolicy, parallelism: int) -> tuple[int, Held | None]:
+        """How many pods may go there; none at all comes with the reason."""
+        task, needed = demand.task, demand.count if demand.whole else 1
+        if self._circuit_left is not None and self._circuit_left < needed:
+            return 0, Held(
+                HoldReason.CIRCUIT_OPEN, self._circuit.probe_at, f"{self._circuit.failures} failures in a row"
+            )
+        assert self.addresses is not None  # the caller has looked
+        groups, reason = self.addresses.fit(task.requests)
+        if groups < needed:
+            detail = f"{groups} more pods of {task.name} fit, {needed} needed; {self.addresses.in_use} addresses in use"
+            return 0, Held(reason, self.addresses.next_release, detail)
+        if parallelism < needed:
+            return 0, Held(HoldReason.TASK_PARALLELISM, detail=f"{parallelism} more pods of {task.name} may run")
+        unit = self._worst(task, profile, 1)
+        affordable, held = self._money.fit(demand.tenant, unit, self._now)
+        if affordable is not None and affordable < needed:
+            return 0, held
+        limits = [demand.count, groups, parallelism, affordable, self._circuit_left]
+        return min(limit for limit in limits if limit is not None), None
+
+    def _worst(self, task: Task, profile: VirtualNodePolicy, count: int) -> WorstCase:
+        shape = shape_of(task, placement=Placement.VIRTUAL_NODE, completions=count, parallelism=count, allowance_left=0)
+        return WorstCase(shape, group_rate(task.requests, profile.rates), profile.tail)
+
+    def _place_on_virtual_node(
+        self, demand: Demand, profile: VirtualNodePolicy, count: int, nodes_allowed: bool
+    ) -> Placed:
+        assert self.addresses is not None  # the caller has looked
+        worst = self._worst(demand.task, profile, count)
+        self._money.take(demand.tenant, worst, self._now)
+        self.addresses.take(demand.task.requests, count)
+        if self._circuit_left is not None:
+            self._circuit_left -= count
+        why = Why.WAITED_TOO_LONG if nodes_allowed else Why.NO_NODES_ALLOWED
+        return Placed(Placement.VIRTUAL_NODE, worst.shape, worst.total(), why)

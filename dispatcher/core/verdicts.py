@@ -1,0 +1,70 @@
+"""The vocabulary of routing: where a batch goes, or why it is held.
+
+Decides the words alone. Their values are metric labels, so they stay few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from dispatcher.core.jobs import JobShape
+from dispatcher.core.units import Money
+from dispatcher.core.work import Placement
+
+
+class HoldReason(StrEnum):
+    """Why work is not launched in this cycle."""
+
+    LINGER = "linger"
+    """A small batch waits a moment for company, while its task has work in flight."""
+    TASK_PARALLELISM = "task_parallelism"
+    """The task runs as many pods as it may."""
+    NODE_HEADROOM = "node_headroom"
+    """No node has room, and the task may run nowhere else (or there is nowhere else)."""
+    WAITING_TO_SPILL = "waiting_to_spill"
+    """No node has room; the work has not waited long enough yet to go to the virtual node."""
+    SUBNET_ADDRESSES = "subnet_addresses"
+    ACI_GROUP_QUOTA = "aci_group_quota"
+    ACI_CORE_QUOTA = "aci_core_quota"
+    ACI_CREATE_RATE = "aci_create_rate"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    CIRCUIT_OPEN = "circuit_open"
+    """The virtual node failed several times in a row and is left alone for a while."""
+    RETRY_DELAY = "retry_delay"
+    """A failed item waits before its next attempt."""
+    VIRTUAL_NODE_FROZEN = "virtual_node_frozen"
+    """The ledger was lost or an overrun is open: an operator must look first."""
+    LEDGER_FULL = "ledger_full"
+    LAUNCHES_PER_CYCLE = "launches_per_cycle"
+    """This cycle has launched as much as one may; the next goes on at once."""
+
+
+class Why(StrEnum):
+    """Why a batch was placed where it was."""
+
+    NODES_HAVE_ROOM = "nodes_have_room"
+    WAITED_TOO_LONG = "waited_too_long"
+    """Nodes had no room within the task's spill_after."""
+    NO_NODES_ALLOWED = "no_nodes_allowed"
+    """The task may run on the virtual node only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """It goes there, in this shape, and costs at most so much."""
+
+    where: Placement
+    shape: JobShape
+    cost_max: Money
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Not now, for that reason. ``detail`` has the numbers; ``until`` is when it may change by itself."""
+
+    reason: HoldReason
+    until: datetime | None = None
+    detail: str = ""
