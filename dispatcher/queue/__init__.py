@@ -1,0 +1,18 @@
+"""Azure Service Bus: receive, defer, settle; and what a message's body means.
+
+messages, task_table   body <-> work item; what is poison (pure)
+config                 how to reach one queue, and for how long to wait
+links                  one SDK object, one owner, bounded waits, rebuilt when broken
+convert, translate     what the SDK hands over and raises, in the words of the ports; once, at this edge
+pump                   the receiver: deliveries in, dispositions out
+settlement, peeking    acts and looks by sequence number
+service_bus            the composition: ServiceBusQueue, one queue behind the WorkQueue port
+producer               sending, for the command line and for tests
+"""
+
+from __future__ import annotations
+
+from dispatcher.queue.messages import dead_letter, to_body, to_item
+from dispatcher.queue.task_table import QueueRules, TaskTable
+
+__all__ = ["QueueRules", "TaskTable", "dead_letter", "to_body", "to_item"]
