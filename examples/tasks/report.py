@@ -28,7 +28,7 @@ def report(item: Item) -> Artifact:
     figures = [
         a_figure(world, country, each, years)
         for each in [indicator, *(other for other in Indicator if other != indicator)]
-        if world.series(country, each)
+        if is_measured(world, country, each, years)
     ]
     region = world.regions[country]
     page = Page(item.id, country, region, years, figures, findings(country, region, figures))
@@ -41,19 +41,24 @@ def read_params(params: dict[str, Any], world: World) -> tuple[str, Indicator, t
     country, indicator = str(params["country"]), Indicator(params.get("indicator", Indicator.LIFE_EXPECTANCY))
     first, last = params.get("years", [FIRST_YEAR, LAST_YEAR])
     if country not in world.regions:
-        close = get_close_matches(country, world.regions, n=1)
+        close = get_close_matches(country, world.regions, n=1, cutoff=0.75)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise WorkError(f"the data has no country named {country!r}{hint}")
     if not FIRST_YEAR <= first < last <= LAST_YEAR:
         raise WorkError(f"years {first} to {last}: they must rise and lie within {FIRST_YEAR} to {LAST_YEAR}")
-    if not world.series(country, indicator):
-        raise WorkError(f"nobody has measured the {NAMES[indicator].lower()} of {country!r}")
+    if not is_measured(world, country, indicator, (first, last)):
+        raise WorkError(f"the data has no {NAMES[indicator].lower()} of {country!r} from {first} to {last}")
     return country, indicator, (first, last)
+
+
+def is_measured(world: World, country: str, indicator: Indicator, years: tuple[int, int]) -> bool:
+    """Two years at least are known, so that there is a change to tell."""
+    return len(within(world.series(country, indicator), years)) >= 2
 
 
 def a_figure(world: World, country: str, indicator: Indicator, years: tuple[int, int]) -> Figure:
     """One indicator of the country, beside its region and the world where a comparison makes sense."""
-    region = world.regions[country]
+    region, values = world.regions[country], within(world.series(country, indicator), years)
     comparisons = {}
     if indicator is not Indicator.POPULATION:  # an average population compares nothing
         comparisons = {
@@ -64,9 +69,9 @@ def a_figure(world: World, country: str, indicator: Indicator, years: tuple[int,
         indicator=indicator,
         name=NAMES[indicator],
         country=country,
-        values=within(world.series(country, indicator), years),
+        values=values,
         comparisons=comparisons,
-        rank=world.rank(country, indicator, years[1]),
+        rank=world.rank(country, indicator, max(values)),
     )
 
 

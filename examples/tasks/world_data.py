@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
@@ -18,8 +18,9 @@ from pathlib import Path
 from pod import WorkError
 
 FIRST_YEAR, LAST_YEAR = 1964, 2013
+COLUMNS = ["country", "year", "fertility", "life_expectancy", "population"]
 
-Series = dict[int, float]  # year -> value, in order of the years, without gaps
+Series = dict[int, float]  # year -> value, in order of the years, only those that are known
 
 
 class Indicator(StrEnum):
@@ -31,47 +32,34 @@ class Indicator(StrEnum):
 
 
 @dataclass(frozen=True)
-class CountryYear:
-    """One line of the data: a country in a year; None where nobody knows."""
-
-    country: str
-    year: int
-    values: dict[Indicator, float | None]
-
-
-@dataclass(frozen=True)
 class World:
-    """All of the data, and the region of every country."""
+    """All of the data by country, and the region of every country."""
 
-    rows: list[CountryYear]
+    countries: dict[str, dict[Indicator, Series]]
     regions: dict[str, str]
 
     def series(self, country: str, indicator: Indicator) -> Series:
         """One country's values; empty where the indicator was never measured."""
-        return {
-            row.year: value
-            for row in self.rows
-            if row.country == country and (value := row.values[indicator]) is not None
-        }
+        return self.countries.get(country, {}).get(indicator, {})
 
     def average(self, indicator: Indicator, region: str | None = None) -> Series:
         """The average per person of a region, or of the world: every country counts by its population."""
         weighted: defaultdict[int, float] = defaultdict(float)
         people: defaultdict[int, float] = defaultdict(float)
-        for row in self.rows:
-            value, population = row.values[indicator], row.values[Indicator.POPULATION]
-            if value is None or population is None or region not in (None, self.regions[row.country]):
+        for country, measured in self.countries.items():
+            if region not in (None, self.regions[country]):
                 continue
-            weighted[row.year] += value * population
-            people[row.year] += population
+            populations = measured[Indicator.POPULATION]
+            for year in measured[indicator].keys() & populations.keys():
+                weighted[year] += measured[indicator][year] * populations[year]
+                people[year] += populations[year]
         return {year: weighted[year] / people[year] for year in sorted(people)}
 
     def rank(self, country: str, indicator: Indicator, year: int) -> tuple[int, int]:
         """The country's place from the top in a year, and how many countries were measured."""
-        measured = {
-            row.country: value for row in self.rows if row.year == year and (value := row.values[indicator]) is not None
-        }
-        return 1 + sum(value > measured[country] for value in measured.values()), len(measured)
+        measured = [values[indicator][year] for values in self.countries.values() if year in values[indicator]]
+        own = self.series(country, indicator)[year]
+        return 1 + sum(value > own for value in measured), len(measured)
 
 
 def load_world() -> World:
@@ -80,7 +68,7 @@ def load_world() -> World:
     with (folder / "gapminder_regions.csv").open(encoding="utf-8", newline="") as lines:
         regions = {line["Country"]: line["Group"] for line in csv.DictReader(lines)}
     with gzip.open(folder / "gapminder.csv.gz", "rt", encoding="utf-8", newline="") as lines:
-        return World(list(_rows(lines)), regions)
+        return World(_by_country(lines), regions)
 
 
 def shipped_folder(package: str, *parts: str) -> Path:
@@ -91,22 +79,15 @@ def shipped_folder(package: str, *parts: str) -> Path:
     return Path(spec.submodule_search_locations[0], *parts)
 
 
-def _rows(lines: Iterable[str]) -> Iterator[CountryYear]:
-    columns = csv.reader(lines)
-    header = next(columns)
-    if header != ["country", "year", "fertility", "life_expectancy", "population"]:
+def _by_country(lines: Iterable[str]) -> dict[str, dict[Indicator, Series]]:
+    rows = csv.reader(lines)
+    header = next(rows)
+    if header != COLUMNS:
         raise WorkError(f"the shipped gapminder data has other columns than this program knows: {header}")
-    for country, year, fertility, life_expectancy, population in columns:
-        yield CountryYear(
-            country,
-            int(year),
-            {
-                Indicator.FERTILITY: _number(fertility),
-                Indicator.LIFE_EXPECTANCY: _number(life_expectancy),
-                Indicator.POPULATION: _number(population),
-            },
-        )
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
+    countries: dict[str, dict[Indicator, Series]] = {}
+    for country, year, *values in rows:
+        measured = countries.setdefault(country, {indicator: {} for indicator in Indicator})
+        for indicator, value in zip(COLUMNS[2:], values, strict=True):
+            if value:
+                measured[Indicator(indicator)][int(year)] = float(value)
+    return countries
