@@ -6,6 +6,7 @@ up, and the platform's, which nobody's program is to blame for. Knows nothing of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -89,12 +90,11 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One way in which an item's try ended, ``count`` times inside this attempt."""
+    """One way in which a try of an item ended."""
 
     cause: FailureCause
     message: str = ""
     log_tail: str = ""
-    count: int = 1
 
 
 def delay_before(failures: int, policy: Policy) -> timedelta:
@@ -103,17 +103,24 @@ def delay_before(failures: int, policy: Policy) -> timedelta:
     return min(policy.retry_delay_min * (1 << doublings), policy.retry_delay_max)
 
 
-def after_failure(tries: Tries, failure: Failure, task: Task, policy: Policy, now: datetime) -> Retry | GiveUp:
-    """What follows for an item that failed like this, after all that it has been through before."""
-    rule = RETRY_RULES[failure.cause]
-    own = tries.own + (failure.count if rule.allowance is Allowance.ITEM else 0)
-    platform = tries.platform + (failure.count if rule.allowance is Allowance.PLATFORM else 0)
-    seen = Tries(own, platform, failure.cause, failure.message, failure.log_tail)
+def after_failures(
+    tries: Tries, failures: Sequence[Failure], task: Task | None, policy: Policy, now: datetime
+) -> Retry | GiveUp:
+    """What follows for an item that failed like this in one attempt, after all that it has been through before.
+
+    ``failures`` holds one or more, in order; the last decides, all count. Without a task (operators have taken it away)
+    there is nothing left to try.
+    """
+    paid_by = [RETRY_RULES[failure.cause].allowance for failure in failures]
+    own = tries.own + paid_by.count(Allowance.ITEM)
+    platform = tries.platform + paid_by.count(Allowance.PLATFORM)
+    last = failures[-1]
+    seen = Tries(own, platform, last.cause, last.message, last.log_tail)
+    rule = RETRY_RULES[last.cause]
+    if task is None or own > task.backoff_limit or platform > policy.platform_retries_max:
+        return GiveUp(seen)
     used = own if rule.allowance is Allowance.ITEM else platform
-    allowed = task.backoff_limit if rule.allowance is Allowance.ITEM else policy.platform_retries_max
-    if rule.retries_max is not None:
-        allowed = min(allowed, rule.retries_max)
-    if used > allowed:
+    if rule.retries_max is not None and used > rule.retries_max:
         return GiveUp(seen)
     return Retry(seen, rule.allowance, now + delay_before(used, policy))
 

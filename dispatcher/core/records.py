@@ -1,0 +1,225 @@
+"""The record of an attempt: its items, what each has been through, and what was ruled for each.
+
+Decides how a record is written down. ``data`` never changes and is the manifest that the pods mount, one file an item;
+the annotations carry everything else and are replaced by version: the Job as it is to be created, the parent attempt,
+the failures so far, the evidence of new ones, and the rulings. Knows nothing of where records are stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from dispatcher.core.failures import FailureCause
+from dispatcher.core.jobs import attempt_name
+from dispatcher.core.retries import Failure, Tries
+from dispatcher.core.units import from_text, to_text
+from dispatcher.core.work import WorkItem
+
+FORMAT = 1
+_PREFIX = "burst-dispatcher.io/"
+
+
+class RulingKind(StrEnum):
+    """What was decided for an item of an attempt. Written once, before anything is done about it."""
+
+    DONE = "done"
+    DEAD = "dead"
+    RETRY = "retry"
+    CANCELLED = "cancelled"
+    """A retry that does not count, because the Job was never seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """The decision, and for all but ``done`` what the item has been through by now."""
+
+    kind: RulingKind
+    tries: Tries = Tries()
+    not_before: datetime | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the item is carried into the next attempt."""
+        return self.kind in (RulingKind.RETRY, RulingKind.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One attempt, as written."""
+
+    batch: str
+    attempt: int
+    task: str
+    tenant: str
+    priority: int
+    epoch: int
+    created_at: datetime
+    items: tuple[WorkItem, ...]
+    tries: tuple[Tries, ...]
+    """What each item had been through before this attempt; same order as ``items``."""
+    parent: str | None = None
+    """The attempt that this one retries; None: its items came from the backlog."""
+    after_cancel: bool = False
+    """The parent's Job was never seen: this one may be opened only once nothing of the parent is left."""
+    not_before: datetime | None = None
+    job: Mapping[str, Any] | None = None
+    rulings: Mapping[int, Ruling] = field(default_factory=dict)
+    evidence: Mapping[int, Mapping[str, Failure]] = field(default_factory=dict)
+    """Failures seen in this attempt, by position and pod uid: written down before the pod is deleted."""
+
+    @property
+    def name(self) -> str:
+        """The name that record, entry and Job share."""
+        return attempt_name(self.batch, self.attempt)
+
+    @property
+    def items_digest(self) -> str:
+        """Which items these are, so that a name that exists can be told from a name that is ours."""
+        text = ",".join(f"{item.queue}/{item.sequence_number}/{item.digest}" for item in self.items)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _tries_to_json(tries: Tries) -> list[Any]:
+    return [tries.own, tries.platform, tries.cause, tries.message, tries.log_tail]
+
+
+def _tries_from_json(data: list[Any]) -> Tries:
+    own, platform, cause, message, log_tail = data
+    return Tries(own, platform, cause and FailureCause(cause), message, log_tail)
+
+
+def _item_to_json(item: WorkItem, attempt: int) -> str:
+    """The file that the worker reads. ``params`` stands last, as the sender wrote it."""
+    facts = {
+        "format": FORMAT,
+        "id": item.message_id,
+        "sequence_number": item.sequence_number,
+        "queue": item.queue,
+        "task": item.task,
+        "tenant": item.tenant,
+        "priority": item.priority,
+        "attempt": attempt,
+        "digest": item.digest,
+        "enqueued_at": to_text(item.enqueued_at),
+        "received_at": to_text(item.received_at),
+        "expires_at": item.expires_at and to_text(item.expires_at),
+    }
+    return f'{json.dumps(facts)[:-1]}, "params": {item.params_json}}}'
+
+
+def _item_from_json(text: str) -> WorkItem:
+    facts = json.loads(text)
+    return WorkItem(
+        queue=facts["queue"],
+        sequence_number=facts["sequence_number"],
+        message_id=facts["id"],
+        digest=facts["digest"],
+        task=facts["task"],
+        tenant=facts["tenant"],
+        priority=facts["priority"],
+        params_json=json.dumps(facts["params"], separators=(",", ":"), ensure_ascii=False),
+        enqueued_at=from_text(facts["enqueued_at"]),
+        received_at=from_text(facts["received_at"]),
+        expires_at=facts["expires_at"] and from_text(facts["expires_at"]),
+    )
+
+
+def to_data(record: Record) -> dict[str, str]:
+    """The manifest: one file an item, named by its completion index."""
+    return {f"{index}.json": _item_to_json(item, record.attempt) for index, item in enumerate(record.items)}
+
+
+def to_annotations(record: Record) -> dict[str, str]:
+    """Everything that may change or that pods need not see."""
+    rulings = {
+        index: [ruling.kind, _tries_to_json(ruling.tries), ruling.not_before and to_text(ruling.not_before)]
+        for index, ruling in record.rulings.items()
+    }
+    evidence = {
+        index: {uid: [f.cause, f.message, f.log_tail] for uid, f in failures.items()}
+        for index, failures in record.evidence.items()
+    }
+    facts = {
+        "batch": record.batch,
+        "attempt": record.attempt,
+        "task": record.task,
+        "tenant": record.tenant,
+        "priority": record.priority,
+        "epoch": record.epoch,
+        "createdAt": to_text(record.created_at),
+        "parent": record.parent,
+        "afterCancel": record.after_cancel,
+        "notBefore": record.not_before and to_text(record.not_before),
+    }
+    return {
+        f"{_PREFIX}format": str(FORMAT),
+        f"{_PREFIX}attempt": json.dumps(facts),
+        f"{_PREFIX}tries": json.dumps([_tries_to_json(tries) for tries in record.tries]),
+        f"{_PREFIX}job": json.dumps(record.job),
+        f"{_PREFIX}rulings": json.dumps(rulings),
+        f"{_PREFIX}evidence": json.dumps(evidence),
+    }
+
+
+def decode(data: Mapping[str, str], annotations: Mapping[str, str]) -> Record:
+    """Reads what :func:`to_data` and :func:`to_annotations` wrote; raises ValueError for a format not known."""
+    if annotations.get(f"{_PREFIX}format") != str(FORMAT):
+        raise ValueError(f"record format {annotations.get(f'{_PREFIX}format')!r}; this version reads {FORMAT}")
+    facts = json.loads(annotations[f"{_PREFIX}attempt"])
+    rulings = {
+        int(index): Ruling(RulingKind(kind), _tries_from_json(tries), not_before and from_text(not_before))
+        for index, (kind, tries, not_before) in json.loads(annotations[f"{_PREFIX}rulings"]).items()
+    }
+    evidence = {
+        int(index): {uid: Failure(FailureCause(cause), message, tail) for uid, (cause, message, tail) in pods.items()}
+        for index, pods in json.loads(annotations[f"{_PREFIX}evidence"]).items()
+    }
+    return Record(
+        batch=facts["batch"],
+        attempt=facts["attempt"],
+        task=facts["task"],
+        tenant=facts["tenant"],
+        priority=facts["priority"],
+        epoch=facts["epoch"],
+        created_at=from_text(facts["createdAt"]),
+        items=tuple(_item_from_json(data[f"{index}.json"]) for index in range(len(data))),
+        tries=tuple(_tries_from_json(tries) for tries in json.loads(annotations[f"{_PREFIX}tries"])),
+        parent=facts["parent"],
+        after_cancel=facts["afterCancel"],
+        not_before=facts["notBefore"] and from_text(facts["notBefore"]),
+        job=json.loads(annotations[f"{_PREFIX}job"]),
+        rulings=rulings,
+        evidence=evidence,
+    )
+
+
+def next_record(record: Record, epoch: int, now: datetime) -> Record | None:
+    """The record that carries on what this one's rulings say goes on; None where nothing does.
+
+    It follows from the rulings alone, so that whoever finds them makes the same record.
+    """
+    going = [(record.items[index], ruling) for index, ruling in sorted(record.rulings.items()) if ruling.goes_on]
+    if not going:
+        return None
+    cancelled = any(ruling.kind is RulingKind.CANCELLED for _, ruling in going)
+    waits = [ruling.not_before for _, ruling in going if ruling.not_before is not None]
+    return Record(
+        batch=record.batch,
+        attempt=record.attempt + 1,
+        task=record.task,
+        tenant=record.tenant,
+        priority=record.priority,
+        epoch=epoch,
+        created_at=now,
+        items=tuple(item for item, _ in going),
+        tries=tuple(ruling.tries for _, ruling in going),
+        parent=record.name,
+        after_cancel=cancelled,
+        not_before=max(waits, default=None),
+    )
