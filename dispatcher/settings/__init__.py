@@ -1,0 +1,36 @@
+"""The settings: two YAML files, the environment and mounted secrets, read once at the door and turned into frozen ones.
+
+    values       how a duration, a quantity, a price or a subnet is written
+    models       the sections of dispatcher.yaml, and what each becomes in the core
+    tasks        the entries of tasks.yaml
+    yaml_file    a YAML file with the line of every key
+    mistakes     what is wrong, where, and the remedy; one line each
+    checks       what only shows when several settings are looked at together
+    loading      all of it in order: `load` for those who run, `examine` for those who check
+
+Decides what a valid configuration is. Knows nothing of what is done with it.
+"""
+
+from dispatcher.settings.loading import Examination, examine, load
+from dispatcher.settings.mistakes import Mistake
+from dispatcher.settings.models import (
+    BudgetSettings,
+    LocalSettings,
+    QueueSettings,
+    Settings,
+    VirtualNodeSettings,
+)
+from dispatcher.settings.tasks import TaskSettings
+
+__all__ = [
+    "BudgetSettings",
+    "Examination",
+    "LocalSettings",
+    "Mistake",
+    "QueueSettings",
+    "Settings",
+    "TaskSettings",
+    "VirtualNodeSettings",
+    "examine",
+    "load",
+]

@@ -1,0 +1,351 @@
+"""What only shows when several settings are looked at together.
+
+Decides which combinations are mistakes (the service does not start) and which are warnings (it does, and a person
+should know). Works on what could be read of a wrong file, so that these lines come in the same answer as all others.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from dispatcher.core.budgets import Scope, WorstCase
+from dispatcher.core.jobs import shape_of
+from dispatcher.core.pricing import group_rate
+from dispatcher.core.units import Money, Resources
+from dispatcher.core.work import Placement
+from dispatcher.settings.mistakes import Location, Mistake, did_you_mean, mapping_or_empty, path_text
+from dispatcher.settings.models import (
+    BudgetSettings,
+    LocalSettings,
+    PriceSettings,
+    QueueSettings,
+    ServiceBusSettings,
+    TimingSettings,
+    VirtualNodeSettings,
+)
+from dispatcher.settings.tasks import TaskSettings
+from dispatcher.settings.values import duration_text
+
+CPU_STEP_MILLIS = 10
+"""The virtual node's connector truncates CPU to 0.01 and would bill less than was asked for."""
+NAMESPACE_LENGTH_MAX = 31
+"""On the virtual node namespace and Job name together have at most 50 characters, 19 of which are the Job's name."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What could be read of a configuration, each entry with its position in the file."""
+
+    queues: Sequence[tuple[int, QueueSettings]]
+    budgets: Sequence[tuple[int, BudgetSettings]]
+    tasks: Sequence[tuple[int, TaskSettings]]
+    names: Mapping[str, Sequence[str | None]]
+    """All names by section, also those of entries that have a mistake elsewhere."""
+    service_bus: ServiceBusSettings
+    virtual_node: VirtualNodeSettings | None
+    prices: PriceSettings
+    timing: TimingSettings
+    local: LocalSettings
+    tenant_weights: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Pieces:
+        """Reads each section by itself; one that has a mistake counts as not written."""
+        queues, budgets, tasks = (raw.get(key) for key in ("queues", "budgets", "tasks"))
+        return cls(
+            queues=list(_entries(QueueSettings, queues)),
+            budgets=list(_entries(BudgetSettings, budgets)),
+            tasks=list(_entries(TaskSettings, tasks)),
+            names={"queues": _names(queues), "budgets": _names(budgets), "tasks": _names(tasks)},
+            service_bus=_section(ServiceBusSettings, raw.get("service_bus")) or ServiceBusSettings(),
+            virtual_node=_section(VirtualNodeSettings, raw.get("virtual_node")),
+            prices=_section(PriceSettings, raw.get("prices")) or PriceSettings(),
+            timing=_section(TimingSettings, raw.get("timing")) or TimingSettings(),
+            local=_section(LocalSettings, raw.get("local")) or LocalSettings(),
+            tenant_weights=mapping_or_empty(raw.get("tenant_weights")),
+        )
+
+    @property
+    def spills(self) -> bool:
+        """Whether there is a virtual node to spill to."""
+        return self.virtual_node is not None and self.virtual_node.enabled
+
+    def worst_case_of_one_pod(self, task: TaskSettings) -> Money:
+        """What has to be set aside before a single item of the task may go to the virtual node."""
+        tail = self.virtual_node.tail if self.virtual_node else VirtualNodeSettings().tail
+        shape = shape_of(
+            task.task(),
+            placement=Placement.VIRTUAL_NODE,
+            completions=1,
+            parallelism=1,
+            allowance_left=task.backoff_limit,
+        )
+        return WorstCase(shape, group_rate(task.resources.resources(), self.prices.rates()), tail).total()
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where the configuration stands and what it is for."""
+
+    folder: Path
+    local: bool
+    place_of: Callable[[Location], str]
+
+
+def mistakes_of(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    """Everything that keeps the service from starting."""
+    for check in (_duplicates, _unknown_tasks, _subnets, _tasks_on_the_virtual_node, _locks, _broker_secret):
+        yield from check(pieces, context)
+    if context.local:
+        yield from _commands(pieces, context)
+        yield from _pods_that_fit_no_local_node(pieces, context)
+
+
+def warnings_of(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    """Everything that a person should know, though the service starts."""
+    for check in (_budgets_below_one_pod, _no_budget, _unused_tasks, _tenants_from_nowhere, _release_lag):
+        yield from check(pieces, context)
+
+
+# --- mistakes -------------------------------------------------------------------------------------------------------
+
+
+def _at(context: Context, location: Location, fault: str, remedy: str) -> Mistake:
+    return Mistake(path_text(location), fault, remedy, context.place_of(location))
+
+
+def _duplicates(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    for section, names in pieces.names.items():
+        first: dict[str, int] = {}
+        for position, name in enumerate(names):
+            if name is None:
+                continue
+            known_as = name.lower()  # the broker does not tell large from small
+            if known_as in first:
+                fault = f"{name!r} is the name of {section}[{first[known_as]}] too"
+                yield _at(context, (section, position, "name"), fault, "give each its own name")
+            first.setdefault(known_as, position)
+
+
+def _unknown_tasks(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    known = [name for name in pieces.names["tasks"] if name is not None]
+    for position, queue in pieces.queues:
+        for index, name in enumerate(queue.tasks):
+            if name not in known:
+                remedy = did_you_mean(name, known) if known else "define it in tasks.yaml"
+                yield _at(context, ("queues", position, "tasks", index), f"there is no task {name!r}", remedy)
+
+
+def _subnets(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    node = pieces.virtual_node
+    if node is None:
+        return
+    for (_, one), (index, other) in combinations(enumerate(node.subnet), 2):
+        if one.overlaps(other):
+            remedy = "give each virtual node a subnet of its own"
+            yield _at(context, ("virtual_node", "subnet", index), f"{other} overlaps {one}", remedy)
+    if node.enabled and node.address_headroom >= node.addresses:
+        subnets = ", ".join(map(str, node.subnet))
+        fault = f"{node.address_headroom} leaves nothing of the {node.addresses} addresses that {subnets} gives"
+        yield _at(context, ("virtual_node", "address_headroom"), fault, "lower it, or take a larger subnet")
+
+
+def _tasks_on_the_virtual_node(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    for position, task in pieces.tasks:
+        where = ("tasks", position)
+        if Placement.VIRTUAL_NODE not in task.placements:
+            continue
+        if not pieces.spills and len(set(task.placements)) == 1:
+            fault = "may only run on the virtual node, and there is none"
+            yield _at(
+                context, (*where, "placements"), fault, "add node_pool, or enable virtual_node in dispatcher.yaml"
+            )
+        if len(task.namespace) > NAMESPACE_LENGTH_MAX:
+            room = f"the {NAMESPACE_LENGTH_MAX} characters that names of container groups leave"
+            fault = f"{task.namespace!r} is longer than {room}"
+            yield _at(context, (*where, "namespace"), fault, "use a shorter namespace")
+        if task.resources.cpu % CPU_STEP_MILLIS:
+            nearest = -(-task.resources.cpu // CPU_STEP_MILLIS) * CPU_STEP_MILLIS
+            fault = f"{task.resources.cpu}m is not a multiple of {CPU_STEP_MILLIS}m, as the virtual node needs it"
+            yield _at(context, (*where, "resources", "cpu"), fault, f"write {nearest}m")
+        if pieces.virtual_node is not None:
+            yield from _larger_than_azure_gives(task, pieces.virtual_node, where, context)
+
+
+def _larger_than_azure_gives(
+    task: TaskSettings, node: VirtualNodeSettings, where: Location, context: Context
+) -> Iterator[Mistake]:
+    remedy = "ask for less, or leave virtual_node out of its placements"
+    if task.resources.cpu > node.pod_cpu_max:
+        fault = f"{task.resources.cpu}m is more than the {node.pod_cpu_max}m of the largest container group"
+        yield _at(context, (*where, "resources", "cpu"), fault, remedy)
+    if task.resources.memory > node.pod_memory_max:
+        wanted, largest = f"{task.resources.memory / 1e9:g}G", f"{node.pod_memory_max / 1e9:g}G"
+        fault = f"{wanted} is more than the {largest} of the largest container group"
+        yield _at(context, (*where, "resources", "memory"), fault, remedy)
+
+
+def _locks(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    hold, lock = pieces.timing.lock_hold_max, pieces.service_bus.lock_duration
+    if hold * 2 > lock:
+        fault = f"{duration_text(hold)} is more than half of the lock duration of {duration_text(lock)}"
+        yield _at(context, ("timing", "lock_hold_max"), fault, f"write at most {duration_text(lock / 2)}")
+
+
+def _broker_secret(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    here: Location = ("service_bus", "connection_string")
+    place = context.place_of(here)
+    if pieces.service_bus.connection_string is not None and ".yaml" in place and not context.local:
+        fault = "is a secret and stands in a file that is none"
+        remedy = "set BURST_SERVICE_BUS__CONNECTION_STRING or connection_string_file"
+        yield Mistake(path_text(here), fault, remedy, place)
+
+
+def _commands(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    folder = working_dir(context.folder, pieces.local)
+    if not folder.is_dir():
+        yield _at(
+            context, ("local", "working_dir"), f"{folder} is not a folder", "name the folder that commands run in"
+        )
+        return
+    for position, task in pieces.tasks:
+        program = task.command[0]
+        if find_program(program, folder) is None:
+            fault = f"there is no program {program!r} on this machine (looked in {folder} and on PATH)"
+            remedy = "install it, or correct the name or local.working_dir"
+            yield _at(context, ("tasks", position, "command"), fault, remedy)
+
+
+def _pods_that_fit_no_local_node(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    nodes = pieces.local.nodes
+    room = Resources(nodes.cpu, nodes.memory)
+    for position, task in pieces.tasks:
+        spills = pieces.spills and Placement.VIRTUAL_NODE in task.placements
+        if not task.resources.resources().fits_in(room) and not spills:
+            fault = (
+                f"{task.resources.cpu}m and {task.resources.memory / 2**20:g}Mi fit on no local node "
+                f"({nodes.cpu}m, {nodes.memory / 2**20:g}Mi)"
+            )
+            yield _at(context, ("tasks", position, "resources"), fault, "ask for less, or enlarge local.nodes")
+
+
+def working_dir(folder: Path, local: LocalSettings) -> Path:
+    """Where commands of tasks run in local mode."""
+    return (folder / local.working_dir).resolve()
+
+
+def find_program(program: str, folder: Path) -> str | None:
+    """The program as a pod in that folder finds it: beside this Python first, then on PATH."""
+    if os.sep in program:
+        return shutil.which(str(folder / program))
+    return shutil.which(program, path=search_path())
+
+
+def search_path() -> str:
+    """PATH of the pods in local mode: this Python's own programs come first."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+# --- warnings -------------------------------------------------------------------------------------------------------
+
+
+def _budgets_below_one_pod(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    if not pieces.spills:
+        return
+    for position, budget in pieces.budgets:
+        for _, task in pieces.tasks:
+            if Placement.VIRTUAL_NODE not in task.placements:
+                continue
+            worst = pieces.worst_case_of_one_pod(task)
+            if budget.budget().limit < worst:
+                start, run = duration_text(task.start_deadline), duration_text(task.item_timeout)
+                fault = (
+                    f"{budget.limit_usd} is less than the worst case of one pod of task {task.name!r}, {worst} "
+                    f"(it may take {start} to start, run for {run} "
+                    "and outlive its pod by the tail): it would never go to the virtual node"
+                )
+                yield _at(
+                    context, ("budgets", position, "limit_usd"), fault, "raise the limit or shorten the task's times"
+                )
+
+
+def _no_budget(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    if pieces.spills and not any(budget.scope is Scope.ALL for _, budget in pieces.budgets):
+        fault = "none counts all spending, so that nothing but quotas bounds what the virtual node may cost"
+        yield _at(context, ("budgets",), fault, "add one with scope: all")
+
+
+def _unused_tasks(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    asked_for = {name for _, queue in pieces.queues for name in queue.tasks}
+    for position, task in pieces.tasks:
+        if task.name not in asked_for:
+            fault = f"no queue takes messages for {task.name!r}"
+            yield _at(context, ("tasks", position, "name"), fault, "add it to the tasks of a queue in dispatcher.yaml")
+
+
+def _tenants_from_nowhere(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    known = {name for _, queue in pieces.queues for name in queue.tenants}
+    if not known:
+        return
+    named: list[tuple[Location, str]] = [
+        (("budgets", position, "tenant"), budget.tenant)
+        for position, budget in pieces.budgets
+        if budget.tenant is not None
+    ]
+    named += [(("tenant_weights", name), name) for name in pieces.tenant_weights]
+    for location, name in named:
+        if name not in known:
+            yield _at(context, location, f"no queue takes messages of tenant {name!r}", did_you_mean(name, known))
+
+
+def _release_lag(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    if not (context.local and pieces.spills and pieces.virtual_node):
+        return
+    hold, lag = pieces.virtual_node.release_hold, pieces.local.virtual_node.address_release_lag
+    if hold < lag:
+        longer = f"the {duration_text(lag)} that the local virtual node keeps an address"
+        fault = f"{duration_text(hold)} is shorter than {longer}: pods will be refused for want of one"
+        yield _at(context, ("virtual_node", "release_hold"), fault, f"write at least {duration_text(lag)}")
+
+
+# --- reading what can be read ---------------------------------------------------------------------------------------
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else []
+
+
+def _names(values: Any) -> list[str | None]:
+    found = [mapping_or_empty(entry).get("name") for entry in _list(values)]
+    return [name if isinstance(name, str) else None for name in found]
+
+
+def _section(model: type[Model], value: Any) -> Model | None:
+    if value is None:
+        return None
+    """Reads a section; keys with a mistake count as not written, so that the others can still be looked at."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        wrong = {str(each["loc"][0]) for each in error.errors(include_url=False) if each["loc"]}
+    if not isinstance(value, Mapping) or not wrong & value.keys():
+        return None
+    return _section(model, {key: entry for key, entry in value.items() if key not in wrong})
+
+
+def _entries(model: type[Model], values: Any) -> Iterator[tuple[int, Model]]:
+    for position, value in enumerate(_list(values)):
+        entry = _section(model, value)
+        if entry is not None:
+            yield position, entry

@@ -1,0 +1,372 @@
+"""The sections of dispatcher.yaml, and what each becomes in the core.
+
+Decides the keys, their types, bounds and defaults (the core's own, wherever it has one). Knows nothing of files,
+environment or commands; settings stop here: behind this door there are only the core's frozen values.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from dispatcher.core.budgets import Budget, Scope
+from dispatcher.core.policy import CircuitPolicy, NodePoolPolicy, Policy, VirtualNodePolicy
+from dispatcher.core.pricing import Rates
+from dispatcher.core.units import Money, Resources
+from dispatcher.core.windows import WindowKind
+from dispatcher.settings.tasks import Section, TaskSettings
+from dispatcher.settings.values import (
+    Count,
+    Cpu,
+    DnsLabel,
+    Duration,
+    Memory,
+    Port,
+    PositiveCount,
+    PositiveDuration,
+    Subnets,
+    Usd,
+    Zone,
+    parse_duration,
+)
+
+ENV_PREFIX = "BURST_"
+ENV_DELIMITER = "__"
+DEFAULT_TENANT = "default"
+_POLICY = Policy(tasks={})
+_NODES = VirtualNodePolicy()
+
+
+class ServiceSettings(Section):
+    """The service itself: how it logs."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged: `debug` tells most, `error` least."""
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """`auto` is for people on a terminal and JSON lines everywhere else."""
+
+
+class QueueSettings(Section):
+    """One queue, and what may come from it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,258}[A-Za-z0-9])?$", examples=["work"])
+    """The queue's name on the broker."""
+    tasks: tuple[str, ...] = Field(min_length=1, examples=["[report]"])
+    """The tasks that messages on it may name."""
+    tenants: tuple[str, ...] = Field(default=(DEFAULT_TENANT,), min_length=1, examples=["[default]"])
+    """The tenants that messages on it may name; one that names none is taken only where exactly one is listed."""
+    priority_max: Count = 0
+    """The highest priority that a message may ask for."""
+
+
+class ServiceBusSettings(Section):
+    """The broker, as the dispatcher reaches and uses it."""
+
+    connection_string: SecretStr | None = Field(default=None, repr=False)
+    """A secret: give it as BURST_SERVICE_BUS__CONNECTION_STRING or as a mounted file. Local mode makes its own."""
+    connection_string_file: Path | None = Field(
+        default=None, examples=["/var/run/secrets/servicebus/connection-string"]
+    )
+    """A file that holds nothing but the connection string."""
+    lock_duration: PositiveDuration = Field(default=_POLICY.lock_duration, le=parse_duration("5m"), examples=["60s"])
+    """The queues' own lock duration; Service Bus takes at most 5 minutes."""
+    max_delivery_count: PositiveCount = 50
+    """The queues' own bound on deliveries; generous, so that the broker dead-letters nothing by itself."""
+    item_bytes_max: int = Field(default=16 * 1024, ge=256, le=256 * 1024, examples=["16384"])
+    """Longest body of a message; a longer one is dead-lettered with advice."""
+
+
+class ReserveSettings(Section):
+    """Processor and memory that are left alone."""
+
+    cpu: Cpu = 0
+    """Processor time, for example `500m`."""
+    memory: Memory = 0
+    """Memory, for example `1Gi`."""
+
+    def resources(self) -> Resources:
+        """The core's value."""
+        return Resources(self.cpu, self.memory)
+
+
+class NodePoolSettings(Section):
+    """How much of the real nodes is ours."""
+
+    keep_back: ReserveSettings = ReserveSettings()
+    """Left free on every node for other workloads."""
+    pods_max: PositiveCount | None = None
+    """At most so many of our pods on all nodes together; empty: whatever fits."""
+
+    def policy(self) -> NodePoolPolicy:
+        """The core's value."""
+        return NodePoolPolicy(self.keep_back.resources(), self.pods_max)
+
+
+class VirtualNodeSettings(Section):
+    """What Azure allows on the virtual node."""
+
+    enabled: bool = True
+    """`false`: never spill; everything waits for the nodes."""
+    subnet: Subnets = Field(default=(IPv4Network("10.240.0.0/24"),), examples=["10.240.0.0/24"])
+    """The delegated subnet as a CIDR (or a list of them); Azure keeps five addresses of each."""
+    address_headroom: Count = _NODES.address_headroom
+    """Addresses that the dispatcher leaves alone."""
+    release_hold: Duration = Field(default=_NODES.release_hold)
+    """How long an address is not counted on after its container group is gone."""
+    groups_max: Count = _NODES.groups_max
+    """Azure's quota of container groups in the region."""
+    cores_max: Count = _NODES.cores_max
+    """Azure's quota of cores in the region."""
+    creates_per_5min: Count = _NODES.creates_per_5min
+    """Azure's limit on group creates in five minutes."""
+    creates_per_hour: Count = _NODES.creates_per_hour
+    """Azure's limit on group creates in an hour."""
+    deletes_per_5min: Count = _NODES.deletes_per_5min
+    """Azure's limit on group deletes in five minutes."""
+    deletes_per_hour: Count = _NODES.deletes_per_hour
+    """Azure's limit on group deletes in an hour."""
+    tail: Duration = Field(default=_NODES.tail)
+    """By how much a group may outlive its pod and bill on; reserved for every group."""
+    pod_cpu_max: Cpu = 4000
+    """The largest pod that the region gives without a quota request, processor."""
+    pod_memory_max: Memory = 16 * 10**9
+    """The largest pod that the region gives without a quota request, memory."""
+
+    @property
+    def addresses(self) -> int:
+        """Addresses that the subnets give: Azure keeps five of each."""
+        return sum(network.num_addresses - 5 for network in self.subnet)
+
+    def policy(self, rates: Rates) -> VirtualNodePolicy:
+        """The core's value. Several subnets count as the smallest single one with as many addresses, less the rest."""
+        prefix = next(bits for bits in range(32, -1, -1) if 2 ** (32 - bits) - 5 >= self.addresses)
+        surplus = 2 ** (32 - prefix) - 5 - self.addresses
+        return VirtualNodePolicy(
+            subnet_prefix=prefix,
+            address_headroom=self.address_headroom + surplus,
+            release_hold=self.release_hold,
+            groups_max=self.groups_max,
+            cores_max=self.cores_max,
+            creates_per_5min=self.creates_per_5min,
+            creates_per_hour=self.creates_per_hour,
+            deletes_per_5min=self.deletes_per_5min,
+            deletes_per_hour=self.deletes_per_hour,
+            rates=rates,
+            tail=self.tail,
+        )
+
+
+class PriceSettings(Section):
+    """What Azure charges for container groups in the region."""
+
+    per_cpu_second_usd: Usd = Rates().per_cpu_second.usd
+    """Dollars for one vCPU for one second."""
+    per_gb_second_usd: Usd = Rates().per_gb_second.usd
+    """Dollars for one GB of memory for one second."""
+
+    def rates(self) -> Rates:
+        """The core's value."""
+        return Rates(Money.from_usd(self.per_cpu_second_usd), Money.from_usd(self.per_gb_second_usd))
+
+
+class BudgetSettings(Section):
+    """A limit on spending on the virtual node."""
+
+    name: DnsLabel
+    """What status and logs call it."""
+    scope: Scope = Scope.ALL
+    """`all` counts everything; `tenant` counts one tenant, or each by itself where none is named."""
+    tenant: str | None = Field(default=None, min_length=1, examples=["default"])
+    """The tenant that it is for, with scope `tenant`."""
+    window: WindowKind = WindowKind.DAY
+    """`hour`, `day`, `week` (from Monday) or `month`, by the calendar of the time zone."""
+    time_zone: Zone = ZoneInfo("UTC")
+    """Whose calendar."""
+    limit_usd: Usd
+    """Most dollars in one window."""
+
+    @model_validator(mode="after")
+    def _tenant_goes_with_its_scope(self) -> Self:
+        if self.tenant is not None and self.scope is Scope.ALL:
+            raise ValueError("names a tenant but counts everything; write scope: tenant, or take the tenant out")
+        return self
+
+    def budget(self) -> Budget:
+        """The core's value."""
+        limit = Money.from_usd(self.limit_usd)
+        return Budget(self.name, limit, self.scope, self.window, self.time_zone, self.tenant)
+
+
+class CircuitSettings(Section):
+    """When the virtual node is left alone after failures of its own."""
+
+    failures: PositiveCount = CircuitPolicy().failures
+    """So many in a row open the circuit."""
+    cool_down_min: PositiveDuration = Field(default=CircuitPolicy().cool_down_min)
+    """How long it is left alone at first."""
+    cool_down_max: PositiveDuration = Field(default=CircuitPolicy().cool_down_max)
+    """The pause doubles up to this while probes fail."""
+
+    @model_validator(mode="after")
+    def _min_before_max(self) -> Self:
+        if self.cool_down_min > self.cool_down_max:
+            raise ValueError("cool_down_min is longer than cool_down_max; make the second at least as long")
+        return self
+
+    def policy(self) -> CircuitPolicy:
+        """The core's value."""
+        return CircuitPolicy(self.failures, self.cool_down_min, self.cool_down_max)
+
+
+class RetrySettings(Section):
+    """How often and when an item is tried again."""
+
+    platform_retries_max: Count = _POLICY.platform_retries_max
+    """Failures of the platform that an item may meet before a person must look."""
+    delay_min: Duration = Field(default=_POLICY.retry_delay_min)
+    """The wait before the first retry."""
+    delay_max: Duration = Field(default=_POLICY.retry_delay_max)
+    """The wait doubles up to this."""
+
+    @model_validator(mode="after")
+    def _min_before_max(self) -> Self:
+        if self.delay_min > self.delay_max:
+            raise ValueError("delay_min is longer than delay_max; make the second at least as long")
+        return self
+
+
+class TimingSettings(Section):
+    """How often the dispatcher looks, and how much it takes on at once."""
+
+    cycle_pause_min: Duration = Field(default=parse_duration("50ms"), examples=["50ms"])
+    """Shortest pause between two cycles, however much news there is."""
+    cycle_stuck_after: PositiveDuration = Field(default=parse_duration("2m"), examples=["2m"])
+    """A cycle that takes longer makes the service unhealthy."""
+    stop_timeout: PositiveDuration = Field(default=parse_duration("20s"), examples=["20s"])
+    """Longest time that stopping may take."""
+    lock_hold_max: PositiveDuration = Field(default=_POLICY.lock_hold_max, examples=["10s"])
+    """How long a received item waits under its lock before it is deferred."""
+    sweep_every: PositiveDuration = Field(default=_POLICY.sweep_every, examples=["5m"])
+    """How often the queue is searched for deferred messages that nothing claims."""
+    lookahead_max: PositiveCount = _POLICY.lookahead_max
+    """So many items are known at once; the rest waits on the queue."""
+    launches_per_cycle_max: PositiveCount = _POLICY.launches_per_cycle_max
+    """Most Jobs launched in one cycle."""
+    manifest_bytes_max: int = Field(default=_POLICY.manifest_bytes_max, ge=1024, le=900_000, examples=["100000"])
+    """Most bytes that the items of one batch may have together."""
+
+
+class LocalNodesSettings(Section):
+    """The real nodes, as local mode plays them."""
+
+    count: PositiveCount = 1
+    """How many nodes."""
+    cpu: Cpu = 2000
+    """Processor of each; pods are counted by their requests, as on a real node."""
+    memory: Memory = 4 * 2**30
+    """Memory of each."""
+    pods_max: PositiveCount = 30
+    """Most pods on each."""
+
+
+class LocalVirtualNodeSettings(Section):
+    """The virtual node, as local mode plays it."""
+
+    start_delay: Duration = Field(default=parse_duration("2s"), examples=["2s"])
+    """How long a group takes to start."""
+    address_release_lag: Duration = Field(default=parse_duration("30s"), examples=["30s"])
+    """How long an address stays taken after its group is gone."""
+    groups_max: Count | None = None
+    """Most groups at once; more are refused, as Azure does. Empty, here and below: as the dispatcher is told."""
+    cores_max: Count | None = None
+    """Most cores at once."""
+    creates_per_5min: Count | None = None
+    """Most creates in five minutes."""
+    creates_per_hour: Count | None = None
+    """Most creates in an hour."""
+    deletes_per_5min: Count | None = None
+    """Most deletes in five minutes."""
+    deletes_per_hour: Count | None = None
+    """Most deletes in an hour."""
+
+
+class LocalSettings(Section):
+    """Everything that only local mode needs: it plays broker, cluster and virtual node on this machine."""
+
+    data_dir: Path = Path("local-data")
+    """Where broker, cluster and event log keep their files."""
+    web_port: Port = 8480
+    """The port of the HTTP service on 127.0.0.1; 0: any free one."""
+    broker_port: Port = 5690
+    """The port of the embedded broker on 127.0.0.1; 0: any free one."""
+    working_dir: Path = Path()
+    """Where commands of tasks run, as seen from the folder of this file."""
+    nodes: LocalNodesSettings = LocalNodesSettings()
+    """The real nodes."""
+    virtual_node: LocalVirtualNodeSettings = LocalVirtualNodeSettings()
+    """The virtual node."""
+
+
+class Settings(BaseSettings):
+    """The whole configuration, as read from both files, mounted secrets and the environment."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=ENV_DELIMITER,
+    )
+
+    service: ServiceSettings = ServiceSettings()
+    queues: tuple[QueueSettings, ...] = Field(min_length=1, examples=["[{name: work, tasks: [report]}]"])
+    service_bus: ServiceBusSettings = ServiceBusSettings()
+    node_pool: NodePoolSettings = NodePoolSettings()
+    virtual_node: VirtualNodeSettings | None = None
+    prices: PriceSettings = PriceSettings()
+    budgets: tuple[BudgetSettings, ...] = ()
+    circuit: CircuitSettings = CircuitSettings()
+    retry: RetrySettings = RetrySettings()
+    timing: TimingSettings = TimingSettings()
+    tenant_weights: dict[str, PositiveCount] = Field(default_factory=dict, examples=["{default: 1}"])
+    local: LocalSettings = LocalSettings()
+    tasks: tuple[TaskSettings, ...] = Field(min_length=1, examples=["[{name: report, ...}]"])
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is handed over: `loading` reads the sources, so that each mistake can be told with its place."""
+        return (init_settings,)
+
+    def policy(self) -> Policy:
+        """Everything that a plan is made under, as the core's frozen value."""
+        spills = self.virtual_node is not None and self.virtual_node.enabled
+        return Policy(
+            tasks={entry.name: entry.task() for entry in self.tasks},
+            node_pool=self.node_pool.policy(),
+            virtual_node=self.virtual_node.policy(self.prices.rates()) if self.virtual_node and spills else None,
+            budgets=tuple(entry.budget() for entry in self.budgets),
+            circuit=self.circuit.policy(),
+            lookahead_max=self.timing.lookahead_max,
+            platform_retries_max=self.retry.platform_retries_max,
+            retry_delay_min=self.retry.delay_min,
+            retry_delay_max=self.retry.delay_max,
+            lock_hold_max=self.timing.lock_hold_max,
+            sweep_every=self.timing.sweep_every,
+            lock_duration=self.service_bus.lock_duration,
+            manifest_bytes_max=self.timing.manifest_bytes_max,
+            launches_per_cycle_max=self.timing.launches_per_cycle_max,
+            tenant_weights=dict(self.tenant_weights),
+        )
