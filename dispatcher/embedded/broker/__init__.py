@@ -1,0 +1,24 @@
+"""An embedded, durable broker that speaks the AMQP 1.0 dialect of Azure Service Bus on loopback.
+
+The room from the wire inwards:
+
+    types, codec                AMQP values and bytes
+    frames, performatives       the frames of a connection
+    connection, session, links  the protocol state of one client
+    cbs, management             the two request/response nodes
+    messages                    which parts of a message the broker reads and writes
+    queue                       what Service Bus does with a message: pure, no I/O, time is an argument
+    entity                      one queue, its journal and its consumers, put together
+    journal                     what is on disk before a client hears "accepted"
+    server                      the composition: `Broker`
+
+    async with Broker(BrokerConfig(queues=(QueueConfig("jobs"),))) as broker:
+        client = ServiceBusClient.from_connection_string(broker.connection_string)
+"""
+
+from .config import BrokerConfig, QueueConfig
+from .errors import BrokerError
+from .queue import QueueCounts
+from .server import Broker, BrokerHealth
+
+__all__ = ["Broker", "BrokerConfig", "BrokerError", "BrokerHealth", "QueueConfig", "QueueCounts"]

@@ -1,0 +1,82 @@
+"""The settings of the broker, checked once at the door.
+
+A configuration that cannot work is refused here with a sentence that names the field, so no other file of
+this room has to ask again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from .errors import BrokerError
+
+_LOCK_DURATION_MAX = timedelta(minutes=5)  # what Service Bus allows
+
+
+@dataclass(frozen=True, slots=True)
+class QueueConfig:
+    """One queue; its dead-letter queue comes with it."""
+
+    name: str
+    lock_duration: timedelta = timedelta(seconds=60)
+    max_delivery_count: int = 10
+    max_message_size: int = 256 * 1024  # bytes, headers and annotations included
+
+    def __post_init__(self) -> None:
+        if not self.name or self.name.startswith("/") or "$" in self.name:
+            raise BrokerError(f"queue name {self.name!r}: must not be empty, begin with '/' or contain '$'")
+        if not timedelta(0) < self.lock_duration <= _LOCK_DURATION_MAX:
+            raise BrokerError(f"queue {self.name}: lock_duration must be more than 0 and at most 5 minutes")
+        if self.max_delivery_count < 1:
+            raise BrokerError(f"queue {self.name}: max_delivery_count must be at least 1")
+        if self.max_message_size < 1024:
+            raise BrokerError(f"queue {self.name}: max_message_size must be at least 1024 bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """Where the broker listens, who may use it, its queues and where it keeps them.
+
+    The keys stay out of `repr`, so that a logged configuration gives nothing away.
+    """
+
+    queues: tuple[QueueConfig, ...]
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: any free port; Broker.connection_string tells which
+    shared_access_keys: Mapping[str, str] = field(
+        default_factory=lambda: {"RootManageSharedAccessKey": "loopback-only"}, repr=False
+    )
+    journal_path: Path | None = None  # None: memory only, gone with the process
+    journal_fsync: bool = True  # False survives kill -9 but not a power cut, and commits sooner
+    journal_pages_max: int | None = None  # upper bound on the size of the journal, in SQLite pages of 4 KiB
+    locks_survive_connection_loss: bool = True
+    max_frame_size: int = 1024 * 1024  # bytes
+    idle_timeout: timedelta = timedelta(seconds=120)  # under 60 s the SDK's own keep-alive is too slow
+
+    def __post_init__(self) -> None:
+        if not _is_loopback(self.host):
+            raise BrokerError(f"host {self.host!r}: the embedded broker only listens on loopback")
+        if not 0 <= self.port <= 65_535:
+            raise BrokerError(f"port {self.port}: must be between 0 and 65535")
+        if not self.queues:
+            raise BrokerError("queues: at least one queue is needed")
+        names = [queue.name.lower() for queue in self.queues]
+        if len(set(names)) != len(names):
+            raise BrokerError("queues: two queues have the same name (names ignore case)")
+        if not self.shared_access_keys or not all(self.shared_access_keys.values()):
+            raise BrokerError("shared_access_keys: at least one name with a key that is not empty is needed")
+        if self.max_frame_size < 512:
+            raise BrokerError("max_frame_size: AMQP asks for at least 512 bytes")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,270 @@
+"""One connection: the handshake, the frames of its sessions, its clock and its limits.
+
+    SASL header, mechanisms, init, outcome ─▶ AMQP header, open ─▶ sessions ─▶ close
+
+The client need not wait for any answer: everything may arrive in one piece. What is written goes out once
+per turn of the loop. A connection that is slow to read gets no more messages, one that sends faster than the
+journal writes is not read from, one that says nothing for too long is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import structlog
+
+from . import performatives as p
+from .errors import (
+    CONNECTION_FORCED,
+    DECODE_ERROR,
+    FRAMING_ERROR,
+    NOT_ALLOWED,
+    AmqpError,
+    CodecError,
+)
+from .frames import AMQP_HEADER, AMQP_TYPE, EMPTY_FRAME, SASL_HEADER, SASL_TYPE, FrameReader, frame
+from .nodes import Nodes
+from .session import HANDLE_MAX, WINDOW, Session
+
+log = structlog.get_logger(__name__)
+
+_HELD_MAX = 8 * 1024 * 1024  # bytes that may wait for the journal before reading stops
+_CHANNEL_MAX = 255
+_OPEN_WITHIN = 30.0  # seconds from connecting to an open frame
+_CONTAINER = "burst-dispatcher-broker"
+
+
+class Connection(asyncio.Protocol):
+    """The broker's end of one TCP connection."""
+
+    def __init__(
+        self,
+        *,
+        make_nodes: Callable[[], Nodes],
+        on_lost: Callable[[Connection], None],
+        frame_size_max: int,
+        idle_timeout_s: float,
+        locks_survive: bool,
+    ) -> None:
+        self.frame_size_max = 512  # bytes the peer takes; said in its open frame
+        self._nodes = make_nodes()
+        self._on_lost = on_lost
+        self._frame_size_own = frame_size_max
+        self._idle_timeout_s = idle_timeout_s
+        self._locks_survive = locks_survive
+        self._loop = asyncio.get_running_loop()
+        self._reader = FrameReader(frame_size_max)
+        self._transport: asyncio.Transport | None = None
+        self._sessions: dict[int, Session] = {}
+        self._out: list[bytes] = []
+        self._held = 0
+        self._opened = False
+        self._closing = False
+        self._heard_at = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._keep_alive_s = 0.0
+
+    # --- asyncio.Protocol ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._timer = self._loop.call_later(_OPEN_WITHIN, self._check_opened)
+        log.debug("connection.accepted", peer=transport.get_extra_info("peername"))
+
+    def data_received(self, data: bytes) -> None:
+        """Frames, in whatever pieces."""
+        self._heard_at = self._loop.time()
+        try:
+            for kind, channel, body in self._reader.feed(data):
+                if self._closing:
+                    return
+                if kind == AMQP_TYPE:
+                    if body:
+                        self._on_frame(channel, body)
+                elif kind == SASL_TYPE:
+                    self._on_sasl(body)
+                else:
+                    self._on_header(body)
+        except CodecError as error:
+            self.close(AmqpError(DECODE_ERROR, str(error)))
+        except AmqpError as error:
+            self.close(error)
+        except (TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
+            # A field of a type nobody sends: the frame is wrong, or this file is. Either way the log tells.
+            log.exception("frame.failed")
+            self.close(AmqpError(DECODE_ERROR, f"a frame could not be understood: {error}"))
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly: its receivers get nothing more for now."""
+        for session in self._sessions.values():
+            session.pause(True)
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        for session in self._sessions.values():
+            session.pause(False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, announced or not."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for session in self._sessions.values():
+            session.close(release_locks=not self._locks_survive)
+        self._sessions.clear()
+        self._out.clear()
+        self._transport = None
+        self._on_lost(self)
+        log.debug("connection.lost", error=str(exc) if exc else None)
+
+    # --- frames coming in ------------------------------------------------------------------------------
+
+    def _on_header(self, header: bytes) -> None:
+        if header == SASL_HEADER:
+            self.write(SASL_HEADER + frame(0, p.encode_sasl_mechanisms(), SASL_TYPE))
+        elif header == AMQP_HEADER:
+            self.write(AMQP_HEADER)
+        else:
+            # The standard's answer to a protocol that is not spoken here: the one that is, then goodbye.
+            self.write(SASL_HEADER)
+            self._hang_up()
+
+    def _on_sasl(self, body: bytes) -> None:
+        code, fields, _ = p.decode_performative(body)
+        if code != p.SASL_INIT:
+            raise AmqpError(FRAMING_ERROR, "expected the init of a SASL exchange")
+        accepted = fields[0] == "ANONYMOUS"
+        self.write(frame(0, p.encode_sasl_outcome(0 if accepted else 1), SASL_TYPE))
+        if accepted:
+            self._reader.expect_header()
+        else:
+            self._hang_up()
+
+    def _on_frame(self, channel: int, body: bytes) -> None:
+        code, fields, payload_at = p.decode_performative(body)
+        if code == p.OPEN:
+            self._on_open(fields)
+            return
+        if not self._opened:
+            raise AmqpError(FRAMING_ERROR, "expected an open frame")
+        if code == p.CLOSE:
+            self._on_close()
+            return
+        if code == p.BEGIN:
+            self._on_begin(channel, fields)
+            return
+        session = self._sessions.get(channel)
+        if session is None:
+            return  # the SDK still detaches its links after it has ended their session
+        if code == p.TRANSFER:
+            session.on_transfer(fields, body[payload_at:])
+        elif code == p.DISPOSITION:
+            session.on_disposition(fields)
+        elif code == p.FLOW:
+            session.on_flow(fields)
+        elif code == p.ATTACH:
+            session.on_attach(fields, p.raw_fields(body))
+        elif code == p.DETACH:
+            session.on_detach(fields)
+        elif code == p.END:
+            del self._sessions[channel]
+            session.close(release_locks=False)
+            self.write_frame(channel, p.encode_end(None))
+
+    def _on_open(self, fields: list[Any]) -> None:
+        if self._opened:
+            raise AmqpError(NOT_ALLOWED, "the connection is open already")
+        self._opened = True
+        self.frame_size_max = max(512, min(int(fields[2] or 0xFFFFFFFF), 16 * 1024 * 1024))
+        idle_ms = int(self._idle_timeout_s * 1000)
+        self.write_frame(0, p.encode_open(_CONTAINER, self._frame_size_own, _CHANNEL_MAX, idle_ms))
+        self._keep_alive_s = int(fields[4]) / 2000 if fields[4] else 0.0
+        self._watch_idle()
+        log.debug("connection.opened", container=str(fields[0]))
+
+    def _on_begin(self, channel: int, fields: list[Any]) -> None:
+        if channel in self._sessions or channel > _CHANNEL_MAX:
+            raise AmqpError(NOT_ALLOWED, f"channel {channel} is in use or too high")
+        self._sessions[channel] = Session(self, channel, fields, self._nodes)
+        self.write_frame(channel, p.encode_begin(channel, WINDOW, HANDLE_MAX))
+
+    def _on_close(self) -> None:
+        if not self._closing:
+            self.write_frame(0, p.encode_close(None))
+        self._hang_up()
+
+    # --- frames going out ------------------------------------------------------------------------------
+
+    def write_frame(self, channel: int, body: bytes) -> None:
+        """Sends a frame, together with whatever else is sent in this turn of the loop."""
+        self.write(frame(channel, body))
+
+    def write(self, data: bytes) -> None:
+        """Sends bytes, together with whatever else is sent in this turn of the loop."""
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        if self._out and self._transport is not None:
+            data = b"".join(self._out)
+            self._out.clear()
+            self._transport.write(data)
+
+    def hold(self, size: int) -> None:
+        """So many bytes more (or, negative, fewer) wait for the journal."""
+        before, self._held = self._held, self._held + size
+        if self._transport is None or self._transport.is_closing():
+            return
+        if before <= _HELD_MAX < self._held:
+            self._transport.pause_reading()
+        elif self._held <= _HELD_MAX < before:
+            self._transport.resume_reading()
+
+    # --- ending ----------------------------------------------------------------------------------------
+
+    def close(self, error: AmqpError) -> None:
+        """Closes the connection and tells the client why."""
+        if self._closing:
+            return
+        self._closing = True
+        log.info("connection.closed", condition=error.condition, reason=error.description)
+        if self._opened:
+            self.write_frame(0, p.encode_close(error))
+        self._hang_up()
+
+    def stop(self) -> None:
+        """The broker stops."""
+        self.close(AmqpError(CONNECTION_FORCED, "The broker is stopping."))
+
+    def abort(self) -> None:
+        """Lets go of a client that does not react."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _hang_up(self) -> None:
+        self._closing = True
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _check_opened(self) -> None:
+        if not self._opened:
+            self.close(AmqpError(CONNECTION_FORCED, f"No open frame within {_OPEN_WITHIN:.0f} s."))
+
+    def _watch_idle(self) -> None:
+        """Sends a sign of life when the client wants one, and closes when it gives none itself."""
+        if self._timer is not None:
+            self._timer.cancel()
+        silent_for = self._loop.time() - self._heard_at
+        if silent_for > 2 * self._idle_timeout_s:
+            self.close(AmqpError(CONNECTION_FORCED, f"Nothing was received for {silent_for:.0f} s."))
+            return
+        if self._keep_alive_s and self._closing is False:
+            self.write(EMPTY_FRAME)
+        interval = self._keep_alive_s or self._idle_timeout_s
+        self._timer = self._loop.call_later(interval, self._watch_idle)

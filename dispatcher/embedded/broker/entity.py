@@ -1,0 +1,340 @@
+"""One queue, its journal and its consumers, put together.
+
+The queue decides, the journal makes it durable, and only then is the decision carried out, answered and seen
+by others: that order is kept here and nowhere else. Here too the time of the queue comes from a real clock:
+one timer per queue ends locks and begins what was scheduled. Frames, links and tokens are not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from .config import QueueConfig
+from .errors import (
+    DECODE_ERROR,
+    INTERNAL_ERROR,
+    MESSAGE_LOCK_LOST,
+    MESSAGE_NOT_FOUND,
+    MESSAGE_SIZE_EXCEEDED,
+    RESOURCE_LIMIT_EXCEEDED,
+    AmqpError,
+    CodecError,
+)
+from .journal import Journal
+from .messages import Content
+from .queue import Change, Consumer, Kind, Message, Queue
+
+log = structlog.get_logger(__name__)
+
+_ASSIGN_MAX = 256  # messages handed out before other connections get their turn
+_PEEK_MAX = 250
+_PEEK_SIZE_MAX = 4 * 1024 * 1024  # bytes in one answer
+
+Done = Callable[[AmqpError | None], None]
+
+
+class Verdict(Enum):
+    """What a consumer says about a message it holds."""
+
+    COMPLETE = "complete"
+    ABANDON = "abandon"
+    DEFER = "defer"
+    DEAD_LETTER = "dead-letter"
+    RELEASE = "release"
+
+
+class Settlement(NamedTuple):
+    """A verdict, with the reason if it is dead-lettering."""
+
+    verdict: Verdict
+    reason: str | None = None
+    description: str | None = None
+
+
+class Receiver(Protocol):
+    """Where a consumer's messages go."""
+
+    def deliver(self, message: Message) -> None:
+        """Takes a message, locked or, for a settled consumer, already gone from the queue."""
+
+    def fail(self, error: AmqpError) -> None:
+        """Nothing more can be delivered."""
+
+
+class Entity:
+    """A queue or dead-letter queue as clients meet it. Not thread-safe: lives on one event loop."""
+
+    def __init__(
+        self,
+        config: QueueConfig,
+        path: str,
+        queue: Queue,
+        journal: Journal,
+        now_ms: Callable[[], int],
+        dead_letters: Entity | None = None,
+    ) -> None:
+        self.config = config
+        self.path = path
+        self.queue = queue
+        self.dead_letters = dead_letters
+        self._journal = journal
+        self._now_ms = now_ms
+        self._loop = asyncio.get_running_loop()
+        self._receivers: dict[Consumer, Receiver] = {}
+        self._pump_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
+
+    def start(self) -> None:
+        """Begins to watch the time."""
+        exhausted = self.queue.begin_bury_exhausted()
+        for change in exhausted:
+            self._submit([change], _ignore)
+        self._arm()
+
+    def stop(self) -> None:
+        """Leaves no timer behind."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- sending ---------------------------------------------------------------------------------------
+
+    def send(self, contents: Sequence[Content], done: Done) -> None:
+        """Accepts all the messages or none."""
+        now_ms = self._now_ms()
+        self._submit([self.queue.begin_put(content, now_ms) for content in contents], done)
+
+    def schedule(self, contents: Sequence[Content], done: Callable[[AmqpError | list[int]], None]) -> None:
+        """As `send`, and answers the sequence numbers."""
+        now_ms = self._now_ms()
+        too_large = next((c for c in contents if c.size > self.config.max_message_size), None)
+        if too_large is not None:
+            done(self.too_large(too_large.size))
+            return
+        changes = [self.queue.begin_put(content, now_ms) for content in contents]
+        self._submit(changes, lambda error: done(error or [change.sequence for change in changes]))
+
+    def too_large(self, size: int) -> AmqpError:
+        """The refusal of a message of that many bytes."""
+        return AmqpError(
+            MESSAGE_SIZE_EXCEEDED,
+            f"The message of {size} bytes is larger than the {self.config.max_message_size} bytes that "
+            f"{self.path} allows.",
+        )
+
+    def cancel_scheduled(self, sequences: Sequence[int], done: Done) -> None:
+        """Cancels all of the scheduled messages or, if one is not scheduled, none."""
+        changes = self.queue.begin_cancel_schedule(sequences)
+        if changes is None:
+            done(AmqpError(MESSAGE_NOT_FOUND, "At least one of the messages is not scheduled."))
+        else:
+            self._submit(changes, done)
+
+    # --- receiving -------------------------------------------------------------------------------------
+
+    def subscribe(self, consumer: Consumer, receiver: Receiver) -> None:
+        """From now on the consumer may be granted messages."""
+        self._receivers[consumer] = receiver
+
+    def unsubscribe(self, consumer: Consumer) -> None:
+        """The consumer is gone; locks it holds stay until they expire or are settled by token."""
+        self.queue.withdraw(consumer)
+        self._receivers.pop(consumer, None)
+
+    def grant(self, consumer: Consumer, credit: int) -> None:
+        """The consumer wants so many messages from now on."""
+        self.queue.grant(consumer, credit)
+        self.wake()
+
+    def pause(self, consumer: Consumer) -> None:
+        """The consumer's connection is full."""
+        self.queue.pause(consumer)
+
+    def resume(self, consumer: Consumer) -> None:
+        """The consumer's connection has room again."""
+        self.queue.resume(consumer)
+        self.wake()
+
+    def wake(self) -> None:
+        """Hands out messages soon, once for all that happens in this turn of the loop."""
+        if not self._pump_scheduled:
+            self._pump_scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_scheduled = False
+        if self.hand_out() == _ASSIGN_MAX:
+            self.wake()
+
+    def hand_out(self) -> int:
+        """Hands out what there is, up to a bound, and says how many messages that was."""
+        assigned = self.queue.assign(self._now_ms(), _ASSIGN_MAX)
+        for consumer, message in assigned:
+            receiver = self._receivers[consumer]
+            if consumer.settled:
+                self._submit([self.queue.begin_drop(message)], partial(_deliver_settled, receiver, message))
+            else:
+                self._journal.delivered(self.queue, message)
+                receiver.deliver(message)
+        if assigned:
+            self._arm()
+        return len(assigned)
+
+    def take_deferred(
+        self, sequences: Sequence[int], settled: bool, done: Callable[[AmqpError | list[Message]], None]
+    ) -> None:
+        """Deferred messages by number, all of them or none; settled ones are gone from the queue."""
+        messages = self.queue.take_deferred(sequences, self._now_ms(), settled)
+        if messages is None:
+            done(AmqpError(MESSAGE_NOT_FOUND, "At least one of the messages is not there, not deferred or locked."))
+        elif settled:
+            changes = [self.queue.begin_drop(message) for message in messages]
+            self._submit(changes, lambda error: done(error or messages))
+        else:
+            for message in messages:
+                self._journal.delivered(self.queue, message)
+            self._arm()
+            done(messages)
+
+    def peek(self, from_sequence: int, count: int) -> list[Message]:
+        """Looks without taking; may answer fewer than there are, but at least one if there is one."""
+        return self.queue.peek(from_sequence, min(count, _PEEK_MAX), _PEEK_SIZE_MAX)
+
+    # --- locks -----------------------------------------------------------------------------------------
+
+    def renew(self, tokens: Sequence[bytes]) -> int | None:
+        """Until when the locks hold now, in ms since 1970, or None if one of them is lost."""
+        return self.queue.renew(tokens, self._now_ms())
+
+    def settle(self, token: bytes, settlement: Settlement, done: Done) -> None:
+        """Ends a lock in one of five ways."""
+        message = self.queue.locked(token, self._now_ms())
+        if message is None:
+            done(
+                AmqpError(
+                    MESSAGE_LOCK_LOST,
+                    "The lock supplied is invalid. Either the lock expired, or the message has already been "
+                    "removed from the queue.",
+                )
+            )
+            return
+        if settlement.verdict is Verdict.RELEASE:
+            self.release(message)
+            done(None)
+            return
+        try:
+            change = self._begin(message, settlement)
+        except CodecError as error:
+            done(AmqpError(DECODE_ERROR, f"The message cannot be dead-lettered: {error}"))
+            return
+        self._submit([change], done)
+
+    def settle_all(self, tokens: Sequence[bytes], settlement: Settlement, done: Done) -> None:
+        """Ends many locks in one way: all of them or, if one is lost, none."""
+        now_ms = self._now_ms()
+        messages = [self.queue.locked(token, now_ms) for token in tokens]
+        held = [message for message in messages if message is not None]
+        if len(held) != len(tokens) or len(set(tokens)) != len(tokens):
+            done(AmqpError(MESSAGE_LOCK_LOST, "At least one of the locks is lost."))
+            return
+        changes: list[Change] = []
+        try:
+            for message in held:  # one by one: those already begun are taken back if a later one fails
+                changes.append(self._begin(message, settlement))  # noqa: PERF401
+        except CodecError as error:
+            for change in changes:
+                self.queue.cancel(change, now_ms)
+            done(AmqpError(DECODE_ERROR, f"A message cannot be dead-lettered: {error}"))
+            return
+        self._submit(changes, done)
+
+    def _begin(self, message: Message, settlement: Settlement) -> Change:
+        match settlement.verdict:
+            case Verdict.COMPLETE:
+                return self.queue.begin_drop(message)
+            case Verdict.DEFER:
+                return self.queue.begin_defer(message)
+            case Verdict.DEAD_LETTER:
+                return self.queue.begin_bury(message, settlement.reason, settlement.description)
+            case _:
+                return self.queue.begin_return(message)
+
+    def release(self, message: Message) -> None:
+        """Ends the lock as if the message had never been delivered."""
+        self.queue.release(message)
+        self._journal.released(self.queue, message)
+        self.wake()
+
+    # --- making it durable -----------------------------------------------------------------------------
+
+    def _submit(self, changes: Sequence[Change], done: Done) -> None:
+        self._journal.submit(changes, partial(self._written, changes, done))
+
+    def _written(self, changes: Sequence[Change], done: Done, error: BaseException | None) -> None:
+        if error is not None:
+            now_ms = self._now_ms()
+            for change in changes:
+                change.queue.cancel(change, now_ms)
+            self._arm()
+            self.wake()
+            done(self._refusal(error))
+            return
+        buried = False
+        for change in changes:
+            change.queue.commit(change)
+            buried = buried or change.kind is Kind.BURY
+        done(None)
+        if buried and self.dead_letters is not None:
+            self.dead_letters.wake()
+        if changes[0].kind is not Kind.DROP:
+            self.wake()
+        if changes[0].message.due_ms:
+            self._arm()
+
+    def _refusal(self, error: BaseException) -> AmqpError:
+        full = isinstance(error, OSError) or (
+            isinstance(error, sqlite3.Error)
+            and getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR"))
+        )
+        condition = RESOURCE_LIMIT_EXCEEDED if full else INTERNAL_ERROR
+        return AmqpError(
+            condition, f"The journal {self._journal.path} could not be written ({error}); nothing changed."
+        )
+
+    # --- time ------------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        deadline_ms = self.queue.next_deadline_ms()
+        if deadline_ms is None or (self._timer is not None and self._timer_ms <= deadline_ms):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ms = deadline_ms
+        delay = max(0.001, (deadline_ms - self._now_ms()) / 1000)
+        self._timer = self._loop.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        for change in self.queue.expire(self._now_ms()):
+            log.debug("lock.expired", queue=self.path, sequence=change.message.sequence, kind=change.kind.name)
+            self._submit([change], _ignore)
+        self._arm()
+
+
+def _ignore(error: AmqpError | None) -> None:
+    """The queue tries again by itself, and the journal has told Broker.health."""
+
+
+def _deliver_settled(receiver: Receiver, message: Message, error: AmqpError | None) -> None:
+    if error is None:
+        receiver.deliver(message)
+    else:
+        receiver.fail(error)

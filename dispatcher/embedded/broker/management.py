@@ -1,0 +1,199 @@
+"""The $management node of an entity: the operations that are not a matter of links.
+
+Each operation reads its request, asks the entity and makes a reply: a status as HTTP would have it, a
+sentence, for a failure the condition the client turns into an exception, and a map.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from . import codec
+from .entity import Entity, Settlement, Verdict
+from .errors import (
+    ARGUMENT_ERROR,
+    DECODE_ERROR,
+    MESSAGE_LOCK_LOST,
+    MESSAGE_NOT_FOUND,
+    NOT_IMPLEMENTED,
+    AmqpError,
+    CodecError,
+)
+from .messages import Request, outgoing, reply, split
+from .queue import Message
+from .types import Array, Int, Long, Raw, Symbol, Timestamp
+
+Send = Callable[[bytes], None]
+
+_VENDOR = "com.microsoft:"
+_VERDICTS = {
+    "completed": Verdict.COMPLETE,
+    "abandoned": Verdict.ABANDON,
+    "defered": Verdict.DEFER,  # spelled so on the wire
+    "suspended": Verdict.DEAD_LETTER,
+}
+_STATUS = {MESSAGE_NOT_FOUND: 404, MESSAGE_LOCK_LOST: 410, ARGUMENT_ERROR: 400, DECODE_ERROR: 400, NOT_IMPLEMENTED: 501}
+
+
+class _Call(NamedTuple):
+    """One request under way."""
+
+    entity: Entity
+    request: Request
+    send: Send
+
+    def argument(self, name: str, kind: type) -> Any:
+        """A field of the request's map. Raises AmqpError if it is missing or of another type."""
+        body = self.request.body
+        value = body.get(name) if isinstance(body, dict) else None
+        if not isinstance(value, kind):
+            raise AmqpError(ARGUMENT_ERROR, f"{name} must be given as {kind.__name__}.")
+        return value
+
+    def items(self, name: str, kind: type) -> list[Any]:
+        """A field that is a list or an array of one type, and not empty."""
+        values: list[Any] = self.argument(name, list)
+        if not values or not all(isinstance(value, kind) for value in values):
+            raise AmqpError(ARGUMENT_ERROR, f"{name} must hold values of type {kind.__name__}.")
+        return values
+
+    def answer(self, body: dict[str, Any] | Raw | None = None, status: int = 200, text: str = "OK") -> None:
+        """Sends the reply."""
+        properties = {"statusCode": Int(status), "statusDescription": text}
+        self.send(reply(self.request.message_id, properties, body))
+
+    def refuse(self, error: AmqpError) -> None:
+        """Sends the reply of an operation that changed nothing."""
+        properties = {
+            "statusCode": Int(_STATUS.get(error.condition, 500)),
+            "statusDescription": error.description,
+            "errorCondition": Symbol(error.condition),
+        }
+        self.send(reply(self.request.message_id, properties, {}))
+
+    def finish(self, error: AmqpError | None) -> None:
+        """The reply of an operation that has nothing to tell but how it went."""
+        if error is None:
+            self.answer({})
+        else:
+            self.refuse(error)
+
+
+def handle(entity: Entity, send: Send, request: Request) -> None:
+    """Carries out one request; `send` gets the encoded reply, at once or when the journal has spoken."""
+    call = _Call(entity, request, send)
+    operation = request.properties.get("operation")
+    name = operation.decode("utf-8", "replace") if isinstance(operation, bytes) else str(operation)
+    carry_out = _OPERATIONS.get(name.removeprefix(_VENDOR))
+    if carry_out is None:
+        call.refuse(AmqpError(NOT_IMPLEMENTED, f"The operation {name} is not supported."))
+        return
+    try:
+        carry_out(call)
+    except AmqpError as error:
+        call.refuse(error)
+    except CodecError as error:
+        call.refuse(AmqpError(DECODE_ERROR, str(error)))
+
+
+def _renew_lock(call: _Call) -> None:
+    tokens = [token.bytes for token in call.items("lock-tokens", uuid.UUID)]
+    until_ms = call.entity.renew(tokens)
+    if until_ms is None:
+        raise AmqpError(MESSAGE_LOCK_LOST, "At least one of the locks is lost.")
+    call.answer({"expirations": Array(Timestamp, (until_ms,) * len(tokens))})
+
+
+def _peek(call: _Call) -> None:
+    first, count = call.argument("from-sequence-number", int), call.argument("message-count", int)
+    messages = call.entity.peek(first, count) if count > 0 else []
+    if not messages:
+        call.answer({}, 204, "No messages")
+        return
+    call.answer(_message_list([_field("message", _encoded(message, None)) for message in messages]))
+
+
+def _receive_by_sequence_number(call: _Call) -> None:
+    sequences = call.items("sequence-numbers", int)
+    settled = call.argument("receiver-settle-mode", int) == 0
+    call.entity.take_deferred(sequences, settled, partial(_taken, call))
+
+
+def _taken(call: _Call, result: AmqpError | list[Message]) -> None:
+    if isinstance(result, AmqpError):
+        call.refuse(result)
+        return
+    items = []
+    for message in result:
+        fields = _field("message", _encoded(message, message.token))
+        if message.token is not None:
+            fields += (_LOCK_TOKEN, b"\x98" + message.token)
+        items.append(fields)
+    call.answer(_message_list(items))
+
+
+def _schedule(call: _Call) -> None:
+    contents = []
+    for item in call.items("messages", dict):
+        encoded = item.get("message")
+        if not isinstance(encoded, bytes):
+            raise AmqpError(ARGUMENT_ERROR, "message must be given as bytes.")
+        contents.append(split(encoded))
+    call.entity.schedule(contents, partial(_scheduled, call))
+
+
+def _scheduled(call: _Call, result: AmqpError | list[int]) -> None:
+    if isinstance(result, AmqpError):
+        call.refuse(result)
+    else:
+        call.answer({"sequence-numbers": Array(Long, tuple(result))})
+
+
+def _cancel_scheduled(call: _Call) -> None:
+    call.entity.cancel_scheduled(call.items("sequence-numbers", int), call.finish)
+
+
+def _update_disposition(call: _Call) -> None:
+    verdict = _VERDICTS.get(call.argument("disposition-status", str))
+    if verdict is None:
+        raise AmqpError(ARGUMENT_ERROR, f"disposition-status must be one of {', '.join(_VERDICTS)}.")
+    body = call.request.body
+    settlement = Settlement(verdict, body.get("deadletter-reason"), body.get("deadletter-description"))
+    tokens = [token.bytes for token in call.items("lock-tokens", uuid.UUID)]
+    call.entity.settle_all(tokens, settlement, call.finish)
+
+
+_OPERATIONS: dict[str, Callable[[_Call], None]] = {
+    "renew-lock": _renew_lock,
+    "peek-message": _peek,
+    "receive-by-sequence-number": _receive_by_sequence_number,
+    "schedule-message": _schedule,
+    "cancel-scheduled-message": _cancel_scheduled,
+    "update-disposition": _update_disposition,
+}
+
+_MESSAGES = codec.encode("messages")
+_LOCK_TOKEN = codec.encode("lock-token")
+
+
+def _field(name: str, value: bytes) -> list[bytes]:
+    return [codec.encode(name), codec.encode_binary(value)]
+
+
+def _message_list(items: list[list[bytes]]) -> Raw:
+    return Raw(codec.encode_map([_MESSAGES, codec.encode_list([codec.encode_map(fields) for fields in items])]))
+
+
+def _encoded(message: Message, token: bytes | None) -> bytes:
+    return outgoing(
+        message.content,
+        sequence=message.sequence,
+        enqueued_ms=message.enqueued_ms,
+        state=int(message.state),
+        delivery_count=message.delivery_count,
+        token=token,
+        locked_until_ms=message.locked_until_ms,
+    )

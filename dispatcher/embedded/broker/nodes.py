@@ -1,0 +1,82 @@
+"""What stands behind an address: an entity, its management node, or the node for tokens.
+
+Whether a client may go there is decided here too, from the tokens its connection has shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from . import management
+from .addresses import CBS, Address, parse
+from .cbs import Authorizations
+from .entity import Entity
+from .errors import NOT_ALLOWED, NOT_FOUND, UNAUTHORIZED_ACCESS, AmqpError
+from .links import EntitySink, RequestSink
+from .messages import Request, reply
+
+ReplyTo = Callable[[str, bytes], None]
+
+
+class EntityNode:
+    """A queue or a dead-letter queue."""
+
+    def __init__(self, address: str, entity: Entity, writable: bool) -> None:
+        self.address = address
+        self.entity = entity
+        self._writable = writable
+
+    def sink(self) -> EntitySink:
+        """Where messages go. Raises AmqpError for a dead-letter queue, to which nobody sends."""
+        if not self._writable:
+            raise AmqpError(NOT_ALLOWED, f"Messages cannot be sent to the dead-letter queue {self.address}.")
+        return EntitySink(self.entity)
+
+
+class RequestNode:
+    """A node that answers requests."""
+
+    def __init__(self, address: str, handle: Callable[[Request, Callable[[bytes], None]], None]) -> None:
+        self.address = address
+        self._handle = handle
+
+    def sink_for_requests(self, reply_to: ReplyTo) -> RequestSink:
+        """Where requests go; replies come out on the link of the same session that has this address."""
+        send = partial(reply_to, self.address)
+        return RequestSink(lambda request: self._handle(request, send))
+
+
+class Nodes:
+    """The nodes as one connection may see them."""
+
+    def __init__(self, entities: Mapping[str, Entity], authorizations: Authorizations) -> None:
+        self._entities = entities
+        self._authorizations = authorizations
+
+    def resolve(self, text: str) -> EntityNode | RequestNode:
+        """The node of an address. Raises AmqpError: unknown, or no valid token for it."""
+        address = parse(text)
+        if address.queue == CBS:
+            return RequestNode(CBS, self._put_token)
+        if not self._authorizations.allows(address.path):
+            raise AmqpError(
+                UNAUTHORIZED_ACCESS, f"Unauthorized access: no valid token was presented for {address.path}."
+            )
+        entity = self._entities.get(address.path)
+        if entity is None:
+            raise AmqpError(NOT_FOUND, f"The messaging entity '{address.path}' could not be found.")
+        if address.management:
+            return RequestNode(_management_path(address), partial(_manage, entity))
+        return EntityNode(address.path, entity, writable=not address.dead_letters)
+
+    def _put_token(self, request: Request, send: Callable[[bytes], None]) -> None:
+        send(reply(request.message_id, self._authorizations.handle(request), None))
+
+
+def _manage(entity: Entity, request: Request, send: Callable[[bytes], None]) -> None:
+    management.handle(entity, send, request)
+
+
+def _management_path(address: Address) -> str:
+    return f"{address.path}/$management"

@@ -1,0 +1,486 @@
+"""What Service Bus does with a message, as a state machine without I/O.
+
+    send ──▶ active ──assign──▶ locked ──complete──▶ gone
+              ▲  ▲               │  │
+    schedule ─┘  └─abandon,      │  ├─defer──▶ deferred ──take──▶ locked (still deferred) or gone
+    (when due)     release,      │  │
+                   lock expired ─┘  └─dead-letter, too many deliveries──▶ the dead-letter queue
+
+Every change that must outlive the process is made in two steps. `begin_…` decides, marks the message busy
+and answers a `Change`; when the change is on disk `commit` carries it out, and when it could not be written
+`cancel` puts everything back. A busy message can be touched by nothing else, so what memory shows never runs
+ahead of the journal. Locks are not durable: they are given, renewed and released at once.
+
+Time comes in as milliseconds since 1970 and lock tokens as 16 random bytes; the queue asks for neither.
+What a message says is not known here, except how long it may live and when it is due.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from .browsing import SequenceIndex
+from .messages import Content, with_dead_letter_reason
+
+RETRY_MS = 1000  # how long a change that the broker makes by itself waits after its commit failed
+
+
+class State(IntEnum):
+    """Where a message stands; the numbers are those of the x-opt-message-state annotation."""
+
+    ACTIVE = 0
+    DEFERRED = 1
+    SCHEDULED = 2
+
+
+class Message:
+    """One message in a queue. Locked while it has a token, busy while a change of it is being written."""
+
+    __slots__ = (
+        "busy",
+        "content",
+        "delivery_count",
+        "due_ms",
+        "enqueued_ms",
+        "locked_until_ms",
+        "sequence",
+        "state",
+        "token",
+    )
+
+    def __init__(
+        self,
+        sequence: int,
+        content: Content,
+        enqueued_ms: int,
+        state: State = State.ACTIVE,
+        due_ms: int = 0,
+        delivery_count: int = 0,
+    ) -> None:
+        self.sequence = sequence
+        self.content = content
+        self.enqueued_ms = enqueued_ms
+        self.state = state
+        self.due_ms = due_ms
+        self.delivery_count = delivery_count
+        self.token: bytes | None = None
+        self.locked_until_ms = 0
+        self.busy = False
+
+
+class Kind(IntEnum):
+    """What a change does to its message."""
+
+    PUT = 0  # it is new
+    DROP = 1  # it is gone
+    DEFER = 2  # it waits to be asked for by number
+    RETURN = 3  # its lock ends and the delivery counts
+    BURY = 4  # it moves to the dead-letter queue
+    ACTIVATE = 5  # its time has come
+
+
+class Change(NamedTuple):
+    """A decision about one message that is not carried out before it is durable."""
+
+    kind: Kind
+    queue: Queue
+    message: Message
+    delivery_count: int
+    content: Content
+    sequence: int  # after the change: only ACTIVATE gives a new one
+    by_client: bool = True  # False: the broker decided, so there is nobody to refuse it to
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """How many messages are where, each counted once, and how many operations clients had carried out."""
+
+    active: int
+    locked: int
+    deferred: int
+    scheduled: int
+    dead_lettered: int
+    operations: int
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """Someone who receives: so many messages are still wanted; settled means receive-and-delete."""
+
+    settled: bool
+    credit: int = 0
+    waiting: bool = False
+    paused: bool = False
+
+
+class Queue:
+    """The messages of one queue or dead-letter queue and the rules they follow."""
+
+    def __init__(
+        self,
+        *,
+        lock_duration_ms: int,
+        max_delivery_count: int,
+        new_token: Callable[[], bytes],
+        dead_letters: Queue | None = None,
+    ) -> None:
+        self.lock_duration_ms = lock_duration_ms
+        self.max_delivery_count = max_delivery_count
+        self.dead_letters = dead_letters  # None: this is a dead-letter queue, and nothing leaves it by itself
+        self.last_sequence = 0
+        self.operations = 0
+        self._new_token = new_token
+        self._messages: dict[int, Message] = {}
+        self._index = SequenceIndex()
+        self._available: list[int] = []  # heap; an entry whose message is no longer available is skipped
+        self._available_count = 0
+        self._locked: dict[bytes, Message] = {}
+        self._expiries: list[tuple[int, int, bytes]] = []  # heap of (until, sequence, token), stale ones too
+        self._due: list[tuple[int, int]] = []  # heap of (due, sequence)
+        self._deferred_unlocked = 0
+        self._scheduled_count = 0
+        self._consumers: deque[Consumer] = deque()
+
+    # --- looking ---------------------------------------------------------------------------------------
+
+    def counts(self) -> QueueCounts:
+        """Costs nothing worth mentioning, however many messages there are."""
+        return QueueCounts(
+            active=self._available_count,
+            locked=len(self._locked),
+            deferred=self._deferred_unlocked,
+            scheduled=self._scheduled_count,
+            dead_lettered=len(self.dead_letters._messages) if self.dead_letters else 0,
+            operations=self.operations,
+        )
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def peek(self, from_sequence: int, count_max: int, size_max: int) -> list[Message]:
+        """Messages in any state from a sequence number on, in its order; at least one if there is one."""
+        found: list[Message] = []
+        size = 0
+        for sequence in self._index.from_sequence(from_sequence):
+            message = self._messages.get(sequence)
+            if message is None:
+                continue
+            size += message.content.size
+            if len(found) >= count_max or (found and size > size_max):
+                break
+            found.append(message)
+        return found
+
+    def locked(self, token: bytes, now_ms: int) -> Message | None:
+        """The message this token still locks."""
+        message = self._locked.get(token)
+        if message is None or message.busy or message.locked_until_ms <= now_ms:
+            return None
+        return message
+
+    def next_deadline_ms(self) -> int | None:
+        """When `expire` should next be called."""
+        heads = [heap[0][0] for heap in (self._expiries, self._due) if heap]
+        return min(heads, default=None)
+
+    def begin_bury_exhausted(self) -> list[Change]:
+        """After a restart: what has been delivered too often without the broker living to see it."""
+        if self.dead_letters is None:
+            return []
+        exhausted = [m for m in self._messages.values() if m.delivery_count >= self.max_delivery_count]
+        changes = []
+        for message in exhausted:
+            if message.state is State.ACTIVE:
+                self._available_count -= 1
+            elif message.state is State.DEFERRED:
+                self._deferred_unlocked -= 1
+            message.delivery_count -= 1
+            changes.append(self.begin_return(message, by_client=False))
+        return changes
+
+    # --- arriving --------------------------------------------------------------------------------------
+
+    def restore(self, message: Message) -> None:
+        """Takes back a message from the journal."""
+        self._add(message)
+        self.last_sequence = max(self.last_sequence, message.sequence)
+
+    def begin_put(self, content: Content, now_ms: int) -> Change:
+        """A message arrives; it is scheduled if it is due later than now."""
+        self.last_sequence = sequence = self.last_sequence + 1
+        due_ms = content.due_ms
+        if due_ms is not None and due_ms > now_ms:
+            message = Message(sequence, content, now_ms, State.SCHEDULED, due_ms)
+        else:
+            message = Message(sequence, content, now_ms)
+        message.busy = True
+        return Change(Kind.PUT, self, message, 0, content, sequence)
+
+    def _add(self, message: Message) -> None:
+        self._messages[message.sequence] = message
+        self._index.add(message.sequence)
+        self._make_reachable(message)
+
+    def _make_reachable(self, message: Message) -> None:
+        """Where an unlocked message of this state waits."""
+        if message.state is State.ACTIVE:
+            heapq.heappush(self._available, message.sequence)
+            self._available_count += 1
+        elif message.state is State.DEFERRED:
+            self._deferred_unlocked += 1
+        else:
+            heapq.heappush(self._due, (message.due_ms, message.sequence))
+            self._scheduled_count += 1
+
+    # --- leaving to a consumer -------------------------------------------------------------------------
+
+    def grant(self, consumer: Consumer, credit: int) -> None:
+        """The consumer wants so many messages from now on; it queues up behind those who asked before."""
+        consumer.credit = credit
+        if credit > 0 and not consumer.waiting and not consumer.paused:
+            consumer.waiting = True
+            self._consumers.append(consumer)
+
+    def withdraw(self, consumer: Consumer) -> None:
+        """The consumer wants nothing any more."""
+        consumer.credit = 0
+        if consumer.waiting:
+            consumer.waiting = False
+            self._consumers.remove(consumer)
+
+    def pause(self, consumer: Consumer) -> None:
+        """Nothing for this consumer until it is resumed; its credit is kept."""
+        consumer.paused = True
+        if consumer.waiting:
+            consumer.waiting = False
+            self._consumers.remove(consumer)
+
+    def resume(self, consumer: Consumer) -> None:
+        """The consumer can take messages again, behind those who wait already."""
+        consumer.paused = False
+        self.grant(consumer, consumer.credit)
+
+    def assign(self, now_ms: int, count_max: int) -> list[tuple[Consumer, Message]]:
+        """Matches the oldest messages with the consumers that asked first.
+
+        For a settled consumer the message is not locked but busy: follow up with `begin_drop`.
+        """
+        assigned: list[tuple[Consumer, Message]] = []
+        while self._consumers and len(assigned) < count_max:
+            consumer = self._consumers[0]
+            message = self._next_available()
+            if message is None:
+                break
+            if consumer.settled:
+                message.busy = True
+            else:
+                self._lock(message, now_ms)
+            assigned.append((consumer, message))
+            consumer.credit -= 1
+            if consumer.credit <= 0:
+                consumer.waiting = False
+                self._consumers.popleft()
+        return assigned
+
+    def _next_available(self) -> Message | None:
+        while self._available:
+            message = self._messages.get(heapq.heappop(self._available))
+            if message is None or message.busy or message.token is not None:
+                continue
+            if message.state is State.ACTIVE:
+                self._available_count -= 1
+                return message
+        return None
+
+    def _lock(self, message: Message, now_ms: int) -> None:
+        token = self._new_token()
+        message.token = token
+        message.locked_until_ms = now_ms + self.lock_duration_ms
+        self._locked[token] = message
+        heapq.heappush(self._expiries, (message.locked_until_ms, message.sequence, token))
+
+    def _unlock(self, message: Message) -> None:
+        if message.token is not None:
+            del self._locked[message.token]
+            message.token = None
+
+    def take_deferred(self, sequences: Sequence[int], now_ms: int, settled: bool) -> list[Message] | None:
+        """Deferred messages by number: all of them or, if one cannot be had, none.
+
+        A number cannot be had if it is unknown, not deferred, locked, or asked for twice. Settled messages
+        are busy afterwards, as with `assign`.
+        """
+        messages = [message for number in sequences if (message := self._messages.get(number))]
+        takeable = all(m.state is State.DEFERRED and m.token is None and not m.busy for m in messages)
+        if len(messages) != len(sequences) or len(set(sequences)) != len(sequences) or not takeable:
+            return None
+        self._deferred_unlocked -= len(messages)
+        for message in messages:
+            if settled:
+                message.busy = True
+            else:
+                self._lock(message, now_ms)
+        return messages
+
+    # --- ending a lock ---------------------------------------------------------------------------------
+
+    def renew(self, tokens: Iterable[bytes], now_ms: int) -> int | None:
+        """Prolongs the locks and answers until when, or None if one is lost; then none is prolonged."""
+        messages = [self.locked(token, now_ms) for token in tokens]
+        until_ms = now_ms + self.lock_duration_ms
+        if any(message is None for message in messages):
+            return None
+        for message in messages:
+            if message is not None and message.token is not None:
+                message.locked_until_ms = until_ms
+                heapq.heappush(self._expiries, (until_ms, message.sequence, message.token))
+        return until_ms
+
+    def release(self, message: Message) -> None:
+        """The lock ends as if the message had never been delivered."""
+        self._unlock(message)
+        self._make_reachable(message)
+
+    def begin_drop(self, message: Message) -> Change:
+        """The message is done with: completed, taken in receive-and-delete, or its schedule cancelled."""
+        return self._begin(Kind.DROP, message, message.delivery_count)
+
+    def begin_defer(self, message: Message) -> Change:
+        """The message waits until it is asked for by number; the delivery count stays."""
+        return self._begin(Kind.DEFER, message, message.delivery_count)
+
+    def begin_return(self, message: Message, *, by_client: bool = True) -> Change:
+        """The lock ends and the delivery counts; one delivery too many and the message is buried."""
+        count = message.delivery_count + 1
+        if self.dead_letters is not None and count >= self.max_delivery_count:
+            return self.begin_bury(
+                message,
+                "MaxDeliveryCountExceeded",
+                f"Message could not be consumed after {self.max_delivery_count} delivery attempts.",
+                delivery_count=count,
+                by_client=by_client,
+            )
+        return self._begin(Kind.RETURN, message, count, by_client=by_client)
+
+    def begin_bury(
+        self,
+        message: Message,
+        reason: str | None,
+        description: str | None,
+        *,
+        delivery_count: int | None = None,
+        by_client: bool = True,
+    ) -> Change:
+        """The message moves to the dead-letter queue; in the dead-letter queue it is only returned.
+
+        Raises CodecError if the body is not one the broker can add a reason to; nothing has changed then.
+        """
+        count = message.delivery_count if delivery_count is None else delivery_count
+        if self.dead_letters is None:
+            return self._begin(Kind.RETURN, message, message.delivery_count + 1, by_client=by_client)
+        content = with_dead_letter_reason(message.content, reason, description)
+        return self._begin(Kind.BURY, message, count, content, by_client=by_client)
+
+    def begin_cancel_schedule(self, sequences: Sequence[int]) -> list[Change] | None:
+        """Drops scheduled messages, or answers None if one of them is not scheduled (any more)."""
+        messages = [self._messages.get(number) for number in sequences]
+        if len(set(sequences)) != len(sequences):
+            return None
+        scheduled = [m for m in messages if m and m.state is State.SCHEDULED and not m.busy]
+        if len(scheduled) != len(sequences):
+            return None
+        self._scheduled_count -= len(scheduled)
+        return [self.begin_drop(message) for message in scheduled]
+
+    def _begin(
+        self, kind: Kind, message: Message, count: int, content: Content | None = None, *, by_client: bool = True
+    ) -> Change:
+        message.busy = True
+        return Change(kind, self, message, count, content or message.content, message.sequence, by_client)
+
+    # --- time passing ----------------------------------------------------------------------------------
+
+    def expire(self, now_ms: int) -> list[Change]:
+        """Ends the locks that are over and begins what is due; answers what has to be written for it."""
+        changes: list[Change] = []
+        while self._expiries and self._expiries[0][0] <= now_ms:
+            _until, _sequence, token = heapq.heappop(self._expiries)
+            message = self._locked.get(token)
+            if message is not None and not message.busy and message.locked_until_ms <= now_ms:
+                changes.append(self.begin_return(message, by_client=False))
+        while self._due and self._due[0][0] <= now_ms:
+            _due, sequence = heapq.heappop(self._due)
+            scheduled = self._messages.get(sequence)
+            if scheduled is not None and scheduled.state is State.SCHEDULED and not scheduled.busy:
+                self._scheduled_count -= 1
+                self.last_sequence += 1
+                scheduled.busy = True
+                changes.append(
+                    Change(Kind.ACTIVATE, self, scheduled, 0, scheduled.content, self.last_sequence, by_client=False)
+                )
+        return changes
+
+    # --- after the journal has spoken ------------------------------------------------------------------
+
+    def commit(self, change: Change) -> None:
+        """The change is durable: carry it out."""
+        message = change.message
+        message.busy = False
+        self.operations += change.by_client
+        if change.kind is Kind.PUT:
+            self._add(message)
+            return
+        if change.kind is Kind.DROP:
+            self._remove(message)
+            return
+        self._unlock(message)
+        message.delivery_count = change.delivery_count
+        if change.kind is Kind.DEFER:
+            message.state = State.DEFERRED
+            self._make_reachable(message)
+        elif change.kind is Kind.RETURN:
+            self._make_reachable(message)
+        elif change.kind is Kind.ACTIVATE:
+            self._remove(message)
+            message.sequence = change.sequence
+            message.state = State.ACTIVE
+            message.enqueued_ms = message.due_ms
+            self._add(message)
+        else:
+            self._bury(message, change.content)
+
+    def cancel(self, change: Change, now_ms: int) -> None:
+        """The change could not be written: all is as before it began.
+
+        What the broker had begun by itself is tried again after `RETRY_MS`.
+        """
+        message = change.message
+        message.busy = False
+        if change.kind is Kind.PUT:
+            return
+        if message.token is not None:
+            # The expiry may have passed unseen while the message was busy.
+            until_ms = message.locked_until_ms if change.by_client else now_ms + RETRY_MS
+            heapq.heappush(self._expiries, (until_ms, message.sequence, message.token))
+        elif change.kind is Kind.ACTIVATE:
+            message.due_ms = now_ms + RETRY_MS
+            self._make_reachable(message)
+        else:
+            self._make_reachable(message)
+
+    def _bury(self, message: Message, content: Content) -> None:
+        self._remove(message)
+        if self.dead_letters is not None:
+            message.content = content
+            message.state = State.ACTIVE
+            self.dead_letters._add(message)
+
+    def _remove(self, message: Message) -> None:
+        self._unlock(message)
+        del self._messages[message.sequence]
+        self._index.discard(message.sequence)

@@ -1,0 +1,213 @@
+"""The composition: configuration in, a listening broker out.
+
+Queues, journal, entities and the listener are made here and nowhere else, and taken down in the opposite
+order. Nothing is decided here about messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from .cbs import Authorizations
+from .config import BrokerConfig, QueueConfig
+from .connection import Connection
+from .entity import Entity
+from .errors import BrokerError
+from .journal import Journal, MemoryJournal, SqliteJournal
+from .nodes import Nodes
+from .queue import Queue, QueueCounts
+
+log = structlog.get_logger(__name__)
+
+_STOP_WITHIN = 5.0  # seconds for clients to take leave
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerHealth:
+    """Whether the broker accepts what clients send; `problem` is one line, or None."""
+
+    serving: bool
+    problem: str | None = None
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _random_token() -> bytes:
+    return os.urandom(16)
+
+
+class Broker:
+    """An embedded broker: `start`, use `connection_string` with the azure-servicebus SDK, `stop`.
+
+    Usable as an async context manager. Lives on the event loop it is started on.
+    """
+
+    def __init__(self, config: BrokerConfig) -> None:
+        self.config = config
+        self._entities: dict[str, Entity] = {}
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._journal: Journal | None = None
+        self._journal_problem: str | None = None
+        self._all_gone = asyncio.Event()
+        self._port = config.port
+
+    async def start(self) -> None:
+        """Reads the journal and begins to listen.
+
+        Raises BrokerError: the journal is in use or unreadable, the port is taken.
+        """
+        if self._journal is not None:
+            raise BrokerError("the broker is running already")
+        queues = {queue.name.lower(): _make_queue(queue) for queue in self.config.queues}
+        self._journal = await self._open_journal({name: queue for name, (queue, _dead) in queues.items()})
+        try:
+            self._make_entities(queues, self._journal)
+            self._server = await asyncio.get_running_loop().create_server(
+                self._connect, self.config.host, self.config.port, backlog=1024
+            )
+        except OSError as error:
+            await self.stop()
+            raise BrokerError(f"cannot listen on {self.config.host}:{self.config.port}: {error}") from error
+        except BaseException:
+            await self.stop()
+            raise
+        self._port = self._server.sockets[0].getsockname()[1]
+        log.info("broker.started", host=self.config.host, port=self._port, queues=len(queues))
+
+    async def _open_journal(self, queues: dict[str, Queue]) -> Journal:
+        path = self.config.journal_path
+        if path is None:
+            return MemoryJournal()
+        journal = await SqliteJournal.open(
+            path, queues, fsync=self.config.journal_fsync, pages_max=self.config.journal_pages_max
+        )
+        journal.on_failure = self._note_journal
+        return journal
+
+    def _make_entities(self, queues: dict[str, tuple[Queue, Queue]], journal: Journal) -> None:
+        for config in self.config.queues:
+            name = config.name.lower()
+            queue, dead_queue = queues[name]
+            path = f"{name}/$deadletterqueue"
+            dead = Entity(config, path, dead_queue, journal, _wall_clock_ms)
+            self._entities[path] = dead
+            self._entities[name] = Entity(config, name, queue, journal, _wall_clock_ms, dead)
+        for entity in self._entities.values():
+            entity.start()
+
+    async def stop(self) -> None:
+        """Takes leave of the clients, writes what was accepted, lets go of port and journal."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for connection in list(self._connections):
+            connection.stop()
+        await self._wait_for_connections()
+        for entity in self._entities.values():
+            entity.stop()
+        if self._journal is not None:
+            journal, self._journal = self._journal, None
+            await journal.close()
+        self._entities.clear()
+        log.info("broker.stopped", port=self._port)
+
+    async def _wait_for_connections(self) -> None:
+        if self._connections:
+            self._all_gone.clear()
+            try:
+                async with asyncio.timeout(_STOP_WITHIN):
+                    await self._all_gone.wait()
+            except TimeoutError:
+                for connection in list(self._connections):
+                    connection.abort()
+                await asyncio.sleep(0)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _connect(self) -> Connection:
+        connection = Connection(
+            make_nodes=self._make_nodes,
+            on_lost=self._lost,
+            frame_size_max=self.config.max_frame_size,
+            idle_timeout_s=self.config.idle_timeout.total_seconds(),
+            locks_survive=self.config.locks_survive_connection_loss,
+        )
+        self._connections.add(connection)
+        return connection
+
+    def _make_nodes(self) -> Nodes:
+        return Nodes(self._entities, Authorizations(self.config.shared_access_keys, _wall_clock_ms))
+
+    def _lost(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._all_gone.set()
+
+    def _note_journal(self, error: BaseException | None) -> None:
+        problem = None if error is None else f"journal {self.config.journal_path}: {error}"
+        if problem != self._journal_problem:
+            self._journal_problem = problem
+            log.warning("journal.health_changed", problem=problem)
+
+    # --- looking at it ---------------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """The port the broker listens on."""
+        return self._port
+
+    @property
+    def connection_string(self) -> str:
+        """What the SDK connects with, key included: do not log it."""
+        name, key = next(iter(self.config.shared_access_keys.items()))
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        return (
+            f"Endpoint=sb://{host}:{self._port};SharedAccessKeyName={name};"
+            f"SharedAccessKey={key};UseDevelopmentEmulator=true;"
+        )
+
+    @property
+    def health(self) -> BrokerHealth:
+        """Serving, unless it is not running or the last commit failed."""
+        if self._server is None:
+            return BrokerHealth(False, "the broker is not running")
+        return BrokerHealth(self._journal_problem is None, self._journal_problem)
+
+    def counts(self, queue: str) -> QueueCounts:
+        """How many messages of the queue are where. Raises BrokerError for an unknown queue."""
+        entity = self._entities.get(queue.lower())
+        if entity is None:
+            raise BrokerError(f"unknown queue {queue!r}")
+        return entity.queue.counts()
+
+
+def _make_queue(config: QueueConfig) -> tuple[Queue, Queue]:
+    """The queue and its dead-letter queue."""
+    lock_duration_ms = max(1, int(config.lock_duration.total_seconds() * 1000))
+    dead = Queue(
+        lock_duration_ms=lock_duration_ms, max_delivery_count=config.max_delivery_count, new_token=_random_token
+    )
+    queue = Queue(
+        lock_duration_ms=lock_duration_ms,
+        max_delivery_count=config.max_delivery_count,
+        new_token=_random_token,
+        dead_letters=dead,
+    )
+    return queue, dead

@@ -1,0 +1,351 @@
+"""One session: its links, the deliveries that are not settled yet, and the window of its peer.
+
+Frames come in already decoded and go out through the connection. A link that is detached takes its
+deliveries with it: a later disposition for one of them is ignored, while the lock itself lives on and can be
+settled by its token. Which node an address stands for is decided by `nodes`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Protocol
+
+import structlog
+
+from . import performatives as p
+from .entity import Settlement, Verdict
+from .errors import (
+    DEAD_LETTER,
+    INVALID_FIELD,
+    NOT_IMPLEMENTED,
+    UNATTACHED_HANDLE,
+    AmqpError,
+    CodecError,
+)
+from .links import IncomingLink, OutgoingLink, ReplyLink, Sink
+from .nodes import EntityNode, Nodes, RequestNode
+from .types import Described, Symbol, ULong
+
+log = structlog.get_logger(__name__)
+
+WINDOW = 0x7FFFFFFF  # frames; what comes in is bounded by bytes, in the connection, not by frames
+HANDLE_MAX = 255
+_MASK = 0xFFFFFFFF
+_EMPTY_TARGET = b"\x00\x53\x29\x45"
+
+_Link = IncomingLink | OutgoingLink | ReplyLink
+
+
+class Wire(Protocol):
+    """What a session asks of its connection."""
+
+    frame_size_max: int  # bytes of one frame the peer takes
+
+    def write_frame(self, channel: int, body: bytes) -> None:
+        """Sends a frame."""
+
+    def write(self, data: bytes) -> None:
+        """Sends whole frames."""
+
+    def hold(self, size: int) -> None:
+        """So many bytes wait for the journal; a negative number says they do no longer."""
+
+
+class Session:
+    """The broker's end of one session."""
+
+    def __init__(self, wire: Wire, channel: int, begin: list[Any], nodes: Nodes) -> None:
+        self.channel = channel
+        self._wire = wire
+        self._nodes = nodes
+        self._links: dict[int, _Link] = {}
+        self._unsettled: dict[int, tuple[OutgoingLink, bytes]] = {}
+        self._next_incoming_id = int(begin[1] or 0)
+        self._next_outgoing_id = 0
+        self._next_delivery_id = 0
+        self._remote_window = int(begin[2] or 0)
+        self._waiting: deque[bytes] = deque()  # frames the peer's window has no room for yet
+
+    # --- frames coming in ------------------------------------------------------------------------------
+
+    def on_attach(self, fields: list[Any], raw: list[bytes]) -> None:
+        """A link begins, or is refused with an attach that has neither source nor target and a detach."""
+        name, handle, role = fields[:3]
+        if not isinstance(handle, int) or not isinstance(name, str) or handle in self._links:
+            raise AmqpError(INVALID_FIELD, "an attach needs a name and a handle that is free")
+        receiving = role is p.ROLE_RECEIVER
+        try:
+            node = self._nodes.resolve(_address(fields[5 if receiving else 6]))
+            if receiving:
+                self._attach_receiver(name, handle, fields, raw, node)
+            else:
+                self._attach_sender(name, handle, fields, raw, node)
+        except AmqpError as error:
+            log.info("link.refused", name=name, condition=error.condition, reason=error.description)
+            self._send_attach(name, handle, not receiving, raw, b"\x40", b"\x40")
+            self.send_frame(p.encode_detach(handle, error))
+
+    def _attach_receiver(
+        self, name: str, handle: int, fields: list[Any], raw: list[bytes], node: EntityNode | RequestNode
+    ) -> None:
+        target = raw[6] if len(raw) > 6 and raw[6] != b"\x40" else _EMPTY_TARGET
+        if isinstance(node, RequestNode):
+            self._links[handle] = ReplyLink(self, name, handle, node.address)
+        else:
+            _refuse_session_filter(fields[5])
+            settled = fields[3] == 1
+            self._links[handle] = OutgoingLink(self, name, handle, node.entity, settled)
+        self._send_attach(name, handle, p.ROLE_SENDER, raw, raw[5], target)
+        log.debug("link.attached", name=name, node=node.address, role="receiver")
+
+    def _attach_sender(
+        self, name: str, handle: int, fields: list[Any], raw: list[bytes], node: EntityNode | RequestNode
+    ) -> None:
+        sink: Sink = node.sink_for_requests(self.reply_to) if isinstance(node, RequestNode) else node.sink()
+        link = IncomingLink(self, name, handle, sink)
+        self._links[handle] = link
+        self._send_attach(name, handle, p.ROLE_RECEIVER, raw, raw[5], raw[6], sink.size_max)
+        link.start(int(fields[9] or 0))
+        log.debug("link.attached", name=name, node=node.address, role="sender")
+
+    def _send_attach(
+        self, name: str, handle: int, role: bool, raw: list[bytes], source: bytes, target: bytes, size_max: int = 0
+    ) -> None:
+        modes = [*raw[3:5], b"\x40", b"\x40"]
+        properties = {Symbol("com.microsoft:max-message-batch-size"): ULong(size_max)} if size_max else None
+        self.send_frame(
+            p.encode_attach(
+                name=name,
+                handle=handle,
+                role=role,
+                settle_modes=(modes[0], modes[1]),
+                source=source,
+                target=target,
+                max_message_size=size_max,
+                properties=properties,
+            )
+        )
+
+    def on_flow(self, fields: list[Any]) -> None:
+        """Room in the peer's window, and credit for one of its receivers."""
+        next_incoming_id = fields[0] or 0
+        self._remote_window = (next_incoming_id + (fields[1] or 0) - self._next_outgoing_id) & _MASK
+        if self._remote_window > WINDOW:  # the peer has not yet seen what is under way: no room
+            self._remote_window = 0
+        self._send_waiting()
+        handle = fields[4]
+        if handle is None:
+            if fields[9]:
+                self._send_session_flow()
+            return
+        link = self._link(handle)
+        if not isinstance(link, IncomingLink):
+            link.flow(int(fields[5] or 0), int(fields[6] or 0), bool(fields[8]))
+
+    def on_transfer(self, fields: list[Any], payload: bytes) -> None:
+        """A message, or a part of one, comes in."""
+        self._next_incoming_id = (self._next_incoming_id + 1) & _MASK
+        link = self._link(fields[0])
+        if not isinstance(link, IncomingLink):
+            raise AmqpError(INVALID_FIELD, "a transfer on a link that only receives")
+        link.transfer(fields, payload)
+
+    def on_disposition(self, fields: list[Any]) -> None:
+        """Deliveries are settled by the receiver. One answer each: the SDK is slow with ranges."""
+        role, first, last, settled, state = fields[:5]
+        if role is not p.ROLE_RECEIVER or not isinstance(first, int):
+            return
+        last = first if last is None else last
+        delivery_ids = [first]
+        if first != last:
+            delivery_ids = [number for number in self._unsettled if first <= number <= last]
+        for delivery_id in delivery_ids:
+            self._settle(delivery_id, state, bool(settled))
+
+    def _settle(self, delivery_id: int, state: Any, settled: bool) -> None:
+        entry = self._unsettled.get(delivery_id)
+        if entry is None:
+            return
+        link, token = entry
+        settlement, echo = _read_state(state)
+        if settlement is None:
+            return
+        del self._unsettled[delivery_id]
+
+        def done(error: AmqpError | None) -> None:
+            if not settled:
+                answer = echo if error is None else p.rejected_state(error)
+                self._wire.write(p.disposition_frame(self.channel, p.ROLE_SENDER, delivery_id, answer))
+
+        link.entity.settle(token, settlement, done)
+
+    def on_detach(self, fields: list[Any]) -> None:
+        """The link ends; its deliveries are forgotten, its locks are not."""
+        handle = fields[0]
+        link = self._links.pop(handle, None)
+        if link is None:  # the answer to a detach of ours
+            return
+        self._forget(link)
+        self.send_frame(p.encode_detach(handle, None))
+        log.debug("link.detached", name=link.name)
+
+    def _forget(self, link: _Link) -> None:
+        link.close()
+        if isinstance(link, OutgoingLink):
+            self._unsettled = {key: entry for key, entry in self._unsettled.items() if entry[0] is not link}
+
+    def close(self, *, release_locks: bool) -> None:
+        """All links end, with the session or with its connection."""
+        unsettled = list(self._unsettled.values())
+        self._unsettled.clear()
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+        self._waiting.clear()
+        if release_locks:
+            for link, token in unsettled:
+                link.entity.settle(token, Settlement(Verdict.RELEASE), lambda error: None)
+
+    def pause(self, paused: bool) -> None:
+        """The connection is full, or has room again: what receives waits, or goes on."""
+        for link in self._links.values():
+            if isinstance(link, OutgoingLink):
+                (link.entity.pause if paused else link.entity.resume)(link.consumer)
+
+    def _link(self, handle: Any) -> _Link:
+        link = self._links.get(handle)
+        if link is None:
+            raise AmqpError(UNATTACHED_HANDLE, f"handle {handle} is not attached")
+        return link
+
+    # --- frames going out: what links ask for ----------------------------------------------------------
+
+    def send_frame(self, body: bytes) -> None:
+        """Sends a performative on this channel."""
+        self._wire.write_frame(self.channel, body)
+
+    def send_flow(self, handle: int, delivery_count: int, credit: int, drain: bool) -> None:
+        """Sends a flow for a link."""
+        self.send_frame(
+            p.encode_flow(
+                next_incoming_id=self._next_incoming_id,
+                next_outgoing_id=self._next_outgoing_id,
+                window=WINDOW,
+                handle=handle,
+                delivery_count=delivery_count,
+                credit=credit,
+                drain=drain,
+            )
+        )
+
+    def _send_session_flow(self) -> None:
+        self.send_frame(
+            p.encode_session_flow(
+                next_incoming_id=self._next_incoming_id, next_outgoing_id=self._next_outgoing_id, window=WINDOW
+            )
+        )
+
+    def send_delivery(self, handle: int, tag: bytes, payload: bytes, settled: bool) -> int:
+        """Sends a message, in as many frames as it takes, and answers its delivery id."""
+        delivery_id = self._next_delivery_id
+        self._next_delivery_id = (delivery_id + 1) & _MASK
+        last = p.encode_transfer(handle, delivery_id, tag, settled=settled, more=False)
+        room = self._wire.frame_size_max - len(last) - 8
+        if len(payload) > room:
+            part = p.encode_transfer(handle, delivery_id, tag, settled=settled, more=True)
+            begin = 0
+            while len(payload) - begin > room:
+                self._send_transfer(part + payload[begin : begin + room])
+                begin += room
+            payload = payload[begin:]
+        self._send_transfer(last + payload)
+        return delivery_id
+
+    def _send_transfer(self, body: bytes) -> None:
+        if self._remote_window <= 0 or self._waiting:
+            self._waiting.append(body)
+            return
+        self._remote_window -= 1
+        self._next_outgoing_id = (self._next_outgoing_id + 1) & _MASK
+        self._wire.write_frame(self.channel, body)
+
+    def _send_waiting(self) -> None:
+        while self._waiting and self._remote_window > 0:
+            self._remote_window -= 1
+            self._next_outgoing_id = (self._next_outgoing_id + 1) & _MASK
+            self._wire.write_frame(self.channel, self._waiting.popleft())
+
+    def settle_incoming(self, delivery_id: int, state: bytes) -> None:
+        """Tells the sender what became of its delivery."""
+        self._wire.write(p.disposition_frame(self.channel, p.ROLE_RECEIVER, delivery_id, state))
+
+    def remember(self, delivery_id: int, link: OutgoingLink, token: bytes) -> None:
+        """A delivery that the receiver will settle."""
+        self._unsettled[delivery_id] = (link, token)
+
+    def hold(self, size: int) -> None:
+        """Passes on how much waits for the journal."""
+        self._wire.hold(size)
+
+    def close_link(self, handle: int, error: AmqpError | None) -> None:
+        """Detaches a link from this side."""
+        link = self._links.pop(handle, None)
+        if link is not None:
+            self._forget(link)
+            self.send_frame(p.encode_detach(handle, error))
+
+    def reply_to(self, address: str, payload: bytes) -> None:
+        """Sends a reply on the link that receives from that node, if the client has attached one."""
+        for link in self._links.values():
+            if isinstance(link, ReplyLink) and link.address == address:
+                link.send(payload)
+                return
+        log.warning("reply.dropped", node=address, reason="no receiving link")
+
+
+def _address(terminus: Any) -> str:
+    """The address in a source or target. Raises AmqpError if there is none."""
+    value = terminus.value if isinstance(terminus, Described) else None
+    address = value[0] if isinstance(value, list) and value else None
+    if isinstance(address, bytes):
+        address = address.decode("utf-8", "replace")
+    if not isinstance(address, str):
+        raise AmqpError(INVALID_FIELD, "a link needs the address of a node")
+    return address
+
+
+def _refuse_session_filter(source: Described) -> None:
+    filters = source.value[7] if len(source.value) > 7 else None
+    if filters and "com.microsoft:session-filter" in filters:
+        raise AmqpError(NOT_IMPLEMENTED, "Message sessions are not supported by this broker.")
+
+
+def _read_state(state: Any) -> tuple[Settlement | None, bytes]:
+    """What the receiver decided, and the state that confirms it; (None, b"") if nothing is decided yet."""
+    code = p.state_code(state)
+    fields = state.value if isinstance(state, Described) else []
+    if code == p.ACCEPTED:
+        return Settlement(Verdict.COMPLETE), p.ACCEPTED_STATE
+    if code == p.RELEASED:
+        return Settlement(Verdict.RELEASE), p.RELEASED_STATE
+    if code == p.MODIFIED:
+        failed, elsewhere = ([*fields, None, None])[:2]
+        echo = p.modified_state(bool(failed), bool(elsewhere))
+        if elsewhere:
+            return Settlement(Verdict.DEFER), echo
+        return Settlement(Verdict.ABANDON if failed else Verdict.RELEASE), echo
+    if code == p.REJECTED:
+        return _dead_letter(fields), p.rejected_state(None)
+    if code in (0, p.RECEIVED):
+        return None, b""
+    raise CodecError(f"unknown delivery state 0x{code:02x}")
+
+
+def _dead_letter(fields: list[Any]) -> Settlement:
+    """A rejection dead-letters; its reason is in the info of the error, or is the error itself."""
+    error = fields[0].value if fields and isinstance(fields[0], Described) else []
+    condition, description, info = ([*error, None, None, None])[:3]
+    if isinstance(info, dict):
+        return Settlement(Verdict.DEAD_LETTER, info.get("DeadLetterReason"), info.get("DeadLetterErrorDescription"))
+    reason = str(condition) if condition and condition != DEAD_LETTER else None
+    return Settlement(Verdict.DEAD_LETTER, reason, description)
