@@ -1,0 +1,68 @@
+"""How log lines look: for people on a terminal, JSON lines everywhere else. Both say an event and its facts.
+
+Decides format, level and what is blacked out. Log lines go to stderr: stdout belongs to data.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+_SECRET_KEY = re.compile(r"connection_string$|password|secret|shared_access|token_value|authorization", re.IGNORECASE)
+_SECRET_TEXT = re.compile(r"(SharedAccessKey|SharedAccessSignature|sig)=[^;&\s\"']+", re.IGNORECASE)
+_BLACK = "***"
+_NOISY = ("azure", "aiohttp.access", "asyncio")
+"""Libraries whose routine chatter is of no use to operators; their warnings are."""
+
+
+def configure_logs(level: str = "info", style: str = "auto", stream: TextIO | None = None) -> None:
+    """Sets up structlog and the standard library's logging alike. ``style``: auto, console or json."""
+    target = stream or sys.stderr
+    for_people = style == "console" or (style == "auto" and target.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        *([] if for_people else [structlog.processors.dict_tracebacks]),
+        without_secrets,
+    ]
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        if for_people
+        else structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
+    )
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=target),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer], foreign_pre_chain=shared
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def without_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Blacks out values under telling names, and keys inside any text."""
+    for key, value in event.items():
+        if _SECRET_KEY.search(key) and value:
+            event[key] = _BLACK
+        elif isinstance(value, str):
+            event[key] = _SECRET_TEXT.sub(rf"\1={_BLACK}", value)
+    return event

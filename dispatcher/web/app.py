@@ -1,0 +1,135 @@
+"""What the HTTP service answers.
+
+Decides paths, status codes and who may ask: on loopback reading needs no token, but the Host header must name this
+machine, so that a web page open in a browser here cannot read it by way of a name that it points to 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+log = structlog.get_logger(__name__)
+
+_INDEX = {
+    "/api/status": "items, attempts, what is held and why, budgets, addresses",
+    "/healthz": "200 while everything works, 503 with the reasons otherwise",
+    "/readyz": "200 once this service has taken over the work",
+    "/metrics": "metrics for Prometheus",
+}
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether something is well: no faults, or one line for each."""
+
+    faults: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def well(self) -> bool:
+        """Whether there is nothing to tell."""
+        return not self.faults
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the answers come from; none of these waits."""
+
+    status: Callable[[], Mapping[str, Any]]
+    health: Callable[[], Health]
+    readiness: Callable[[], Health]
+    metrics: Callable[[], tuple[bytes, str]]
+
+
+def make_app(sources: Sources) -> web.Application:
+    """The application, for a server or for a test."""
+    app = web.Application(middlewares=[_answers_are_json, _only_this_machine], client_max_size=64 * 1024)
+
+    async def index(_: web.Request) -> web.StreamResponse:
+        return _json({"service": "burst-dispatcher", "paths": _INDEX})
+
+    async def status(_: web.Request) -> web.StreamResponse:
+        return _json(sources.status())
+
+    async def health(_: web.Request) -> web.StreamResponse:
+        return _verdict(sources.health())
+
+    async def readiness(_: web.Request) -> web.StreamResponse:
+        return _verdict(sources.readiness())
+
+    async def metrics(_: web.Request) -> web.StreamResponse:
+        body, content_type = sources.metrics()
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    for path, handler in {
+        "/": index,
+        "/api/status": status,
+        "/healthz": health,
+        "/readyz": readiness,
+        "/metrics": metrics,
+    }.items():
+        app.router.add_get(path, handler)
+    return app
+
+
+def names_this_machine(host: str) -> bool:
+    """Whether a Host header is a loopback address or localhost, whatever the port."""
+    name = host.strip().lower()
+    if name.startswith("["):
+        name = name[1:].partition("]")[0]
+    elif name.count(":") == 1:
+        name = name.partition(":")[0]
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+@web.middleware
+async def _only_this_machine(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if not names_this_machine(request.headers.get("Host", "")):
+        return _json({"error": "this service answers only as localhost or 127.0.0.1"}, status=403)
+    return await handler(request)
+
+
+@web.middleware
+async def _answers_are_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors are JSON with one sentence, and no answer is kept by anyone on the way."""
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        known = ", ".join(_INDEX)
+        sentence = f"there is nothing at {request.path}; known are {known}" if error.status == 404 else error.reason
+        response = _json({"error": sentence}, status=error.status)
+    except Exception:  # one bad answer must not look like a dead service, and its reason belongs into the log
+        log.exception("request.failed", path=request.path)
+        response = _json({"error": "this answer could not be made; the log says why"}, status=500)
+    response.headers.update(_HEADERS)
+    return response
+
+
+def _verdict(health: Health) -> web.Response:
+    content = {"ok": health.well, "faults": list(health.faults), **health.facts}
+    return _json(content, status=200 if health.well else 503)
+
+
+def _json(content: Any, status: int = 200) -> web.Response:
+    text = json.dumps(content, default=str, ensure_ascii=False)
+    return web.Response(text=text + "\n", status=status, content_type="application/json")
