@@ -201,7 +201,7 @@ def main() -> int:
         evidence = look_at_everything(options)
         verdict = judge(evidence)
     except (OSError, ValueError, KeyError, ServiceBusError) as error:
-        print(f"error: cannot judge this run: {error!r}", file=sys.stderr)
+        print(f"error: cannot judge this run: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
     write_json(options.out, verdict.summary)
     write_json(options.out.with_name("dead-letters.json"), [asdict(letter) for letter in evidence.dead_letters])

@@ -2,13 +2,14 @@
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import demo_summary
 import pytest
-from conftest import Workplace
+from conftest import EXAMPLES, Workplace
 from demo_summary import image_problem, look_at_artifacts, page_problem
 from judging import DeadLetter
 
@@ -180,4 +181,10 @@ def test_a_run_without_a_log_exits_with_2(
 ) -> None:
     workplace.run_log.unlink()
     assert judged(tmp_path, made, workplace, monkeypatch, []) == 2
-    assert "cannot judge this run: FileNotFoundError" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("error: cannot judge this run: FileNotFoundError")
+
+
+def test_no_example_imports_the_product() -> None:
+    sources = {path.name: path.read_text(encoding="utf-8") for path in EXAMPLES.rglob("*.py")}
+    assert len(sources) >= 9
+    assert [name for name, text in sources.items() if re.search(r"^\s*(from|import) dispatcher\b", text, re.M)] == []
