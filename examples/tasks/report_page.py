@@ -239,7 +239,8 @@ tbody tr:last-child>*{border-bottom:0}
 footer{display:flex;flex-wrap:wrap;justify-content:space-between;gap:8px 24px;margin-top:16px;
 color:#7a8490;font-size:13px}
 footer a{color:inherit}
-@media (max-width:760px){.card svg{min-width:560px}.tiles,.pair{grid-template-columns:1fr}h1{font-size:36px}.card{overflow-x:auto}}
+@media (max-width:760px){.tiles,.pair{grid-template-columns:1fr}h1{font-size:36px}.card{overflow-x:auto}
+.card svg{min-width:560px}}
 """
 
 

@@ -54,12 +54,14 @@ async def settle(receiver: ServiceBusReceiver, message: ServiceBusReceivedMessag
         await receiver.dead_letter_message(message, reason="poison", error_description="a test said so")
         return
     item |= {"id": message.message_id, "sequence_number": message.sequence_number}
+    errors = ""
     for attempt in range(1, ATTEMPTS_MAX + 1):
         run = await asyncio.to_thread(workplace.run, item, attempt)
         if run.returncode == 0:
             await receiver.complete_message(message)
             return
-    await receiver.dead_letter_message(message, reason="application", error_description=run.stderr)
+        errors = run.stderr
+    await receiver.dead_letter_message(message, reason="application", error_description=errors)
 
 
 def events_of_the_service() -> str:

@@ -187,4 +187,6 @@ def test_a_run_without_a_log_exits_with_2(
 def test_no_example_imports_the_product() -> None:
     sources = {path.name: path.read_text(encoding="utf-8") for path in EXAMPLES.rglob("*.py")}
     assert len(sources) >= 9
-    assert [name for name, text in sources.items() if re.search(r"^\s*(from|import) dispatcher\b", text, re.M)] == []
+    assert [
+        name for name, text in sources.items() if re.search(r"^\s*(from|import) dispatcher\b", text, re.MULTILINE)
+    ] == []
