@@ -12,7 +12,20 @@ producer               sending, for the command line and for tests
 
 from __future__ import annotations
 
+from dispatcher.queue.config import Health, ServiceBusConfig
 from dispatcher.queue.messages import dead_letter, to_body, to_item
+from dispatcher.queue.producer import Producer
+from dispatcher.queue.service_bus import ServiceBusQueue
 from dispatcher.queue.task_table import QueueRules, TaskTable
 
-__all__ = ["QueueRules", "TaskTable", "dead_letter", "to_body", "to_item"]
+__all__ = [
+    "Health",
+    "Producer",
+    "QueueRules",
+    "ServiceBusConfig",
+    "ServiceBusQueue",
+    "TaskTable",
+    "dead_letter",
+    "to_body",
+    "to_item",
+]

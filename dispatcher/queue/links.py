@@ -1,0 +1,237 @@
+"""One SDK object, one owner at a time, bounded waits, rebuilt when broken.
+
+Decides when a receiver or a client must be replaced. Refuses to know what they are used for. The SDK retries nothing
+on its own here (``retry_total=0``): after a retry inside the SDK "not found" would no longer say whether the first try
+had removed the message, so retries are made where it is known what an error proves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, TypeVar
+
+import structlog
+from asyncio_throttle.throttler import Throttler
+from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from dispatcher.queue.config import ServiceBusConfig
+from dispatcher.queue.translate import breaks_link, is_busy, told
+
+__all__ = ["Clients", "Link", "Pace", "bounded", "patiently"]
+
+T = TypeVar("T")
+MonotonicClock = Callable[[], float]
+
+_GRACE_SECONDS = 1.0
+_log = structlog.get_logger("dispatcher.queue")
+
+
+async def bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Awaits SDK work for so long and a short grace, even if it ignores being cancelled. Raises TimeoutError.
+
+    ``asyncio.timeout`` cancels once and then waits for the SDK to tidy up, which on a dead connection may take for
+    ever. Work that does not end is left behind; its SDK object is thrown away by the caller.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_GRACE_SECONDS)
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(_forget)
+    if not task.done() or task.cancelled():
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return task.result()
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+async def patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Calls again, with growing jittered pauses, as long as the broker says that it is busy and time is left."""
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception(is_busy),
+        wait=wait_random_exponential(multiplier=0.1, max=2.0),
+        stop=stop_after_delay(seconds),
+        reraise=True,
+    ):
+        with attempt:
+            return await call()
+    raise AssertionError("tenacity ends by an answer or an error")  # pragma: no cover
+
+
+class Pace:
+    """Paces calls to the broker to so many a second."""
+
+    def __init__(self, per_second: int | None) -> None:
+        self._throttler = Throttler(rate_limit=per_second) if per_second is not None else None
+
+    def turn(self) -> AbstractAsyncContextManager[Any]:
+        """Waits for one's turn on entering."""
+        return self._throttler if self._throttler is not None else nullcontext()
+
+
+class Clients:
+    """The SDK's client, made anew on demand. It holds credentials; every sender and receiver has its own connection."""
+
+    def __init__(self, config: ServiceBusConfig) -> None:
+        self._config = config
+        self._client: ServiceBusClient | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+        self.generation = 0
+        self.rebuilt = 0
+
+    def get(self) -> ServiceBusClient:
+        """The client; asks for the secrets if there is none. Raises whatever the provider of the secrets raises."""
+        if self._client is None:
+            self._client = self._made()
+        return self._client
+
+    def renew(self) -> None:
+        """Lets the client go; the next use makes a new one from the secrets as they are then."""
+        if self._client is not None:
+            self.generation += 1
+            self.rebuilt += 1
+            self.leave(self._client.close())
+            self._client = None
+
+    def leave(self, closing: Coroutine[Any, Any, None]) -> None:
+        """Closes something in the background, within bounds, whatever comes of it."""
+        task = asyncio.ensure_future(self._closed(closing))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def close(self) -> None:
+        """Closes the client and waits, within bounds, for all that is being closed."""
+        if self._client is not None:
+            self.leave(self._client.close())
+            self._client = None
+        if self._leaving:
+            await asyncio.wait(set(self._leaving), timeout=self._config.close_timeout_seconds + _GRACE_SECONDS)
+
+    async def _closed(self, closing: Coroutine[Any, Any, None]) -> None:
+        try:
+            await bounded(closing, self._config.close_timeout_seconds)
+        except Exception as error:  # noqa: BLE001 - what is being thrown away may fail as it likes
+            _log.debug("link.close_failed", queue=self._config.queue, error=told(error))
+
+    def _made(self) -> ServiceBusClient:
+        config = self._config
+        options: dict[str, Any] = {
+            "retry_total": 0,
+            "try_timeout": config.operation_timeout_seconds,
+            **config.client_options,
+        }
+        if config.connection_string is not None:
+            return ServiceBusClient.from_connection_string(config.connection_string(), **options)
+        assert config.namespace is not None  # noqa: S101 - the configuration has been checked
+        assert config.credential is not None  # noqa: S101
+        return ServiceBusClient(config.namespace, config.credential(), **options)
+
+
+class Link:
+    """A receiver of the SDK with everything that makes it dependable.
+
+    ``wears``: replaced after many uses or long idleness, as suits a receiver that is only asked by its management link.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        clients: Clients,
+        config: ServiceBusConfig,
+        clock: MonotonicClock,
+        make: Callable[[ServiceBusClient], ServiceBusReceiver],
+        *,
+        wears: bool = True,
+    ) -> None:
+        self.role = role
+        self.generation = 0
+        """Counts receivers: a message belongs to the one that it came through."""
+        self.rebuilt = 0
+        self._clients = clients
+        self._config = config
+        self._clock = clock
+        self._make = make
+        self._wears = wears
+        self._lock = asyncio.Lock()
+        self._receiver: ServiceBusReceiver | None = None
+        self._client_generation = 0
+        self._used_at = 0.0
+        self._uses = 0
+
+    async def run(self, call: Callable[[ServiceBusReceiver], Coroutine[Any, Any, T]], seconds: float) -> T:
+        """Calls the receiver, alone with it, within so many seconds; waiting for one's turn and opening included.
+
+        Raises what the SDK raises, or TimeoutError. An error that leaves the receiver in doubt throws it away.
+        """
+        until = self._clock() + seconds
+        async with asyncio.timeout(seconds):
+            await self._lock.acquire()
+        try:
+            receiver = await self.opened(max(until - self._clock(), 0.0))
+            return await self.called(call(receiver), max(until - self._clock(), 0.0))
+        finally:
+            self._lock.release()
+
+    async def opened(self, seconds: float) -> ServiceBusReceiver:
+        """The receiver, opened if need be. Only for the owner of the lock, or the only user."""
+        if self._receiver is not None and self._is_worn():
+            self.discard()
+        if self._receiver is None:
+            receiver = self._make(self._clients.get())
+            self._client_generation = self._clients.generation
+            try:
+                await bounded(receiver.__aenter__(), seconds)
+            except BaseException:
+                self._clients.leave(receiver.close())
+                raise
+            self.generation += 1
+            self.rebuilt += self.generation > 1
+            self._uses = 0
+            self._used_at = self._clock()
+            self._receiver = receiver
+        return self._receiver
+
+    async def called(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        """Awaits a call on the receiver that ``opened`` gave, and throws the receiver away if it breaks."""
+        self._uses += 1
+        try:
+            result = await bounded(work, seconds)
+        except BaseException as error:
+            if breaks_link(error):
+                self.discard()
+            raise
+        self._used_at = self._clock()
+        return result
+
+    def discard(self) -> None:
+        """Throws the receiver away; closing it, which gives back what it has buffered, goes on in the background."""
+        if self._receiver is not None:
+            self._clients.leave(self._receiver.close())
+            self._receiver = None
+
+    async def close(self) -> None:
+        """Closes the receiver, within bounds."""
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            try:
+                await bounded(receiver.close(), self._config.close_timeout_seconds)
+            except Exception as error:  # noqa: BLE001 - a receiver that cannot be closed is gone all the same
+                _log.debug("link.close_failed", queue=self._config.queue, link=self.role, error=told(error))
+
+    def _is_worn(self) -> bool:
+        if self._client_generation != self._clients.generation:
+            return True
+        return self._wears and (
+            self._clock() - self._used_at > self._config.link_idle_max_seconds
+            or self._uses >= self._config.link_uses_max
+        )

@@ -1,0 +1,342 @@
+"""The receiver: deliveries in, dispositions out. One task owns it.
+
+Decides whose turn it is: dispositions first, all at once, then a receive of as many as there is room for. While
+messages are held a receive waits so briefly that it keeps no disposition waiting; while nothing is held and nothing
+comes it asks for one message only and waits longer, so that an idle receiver draws no messages that others could have.
+When there is no room, credit that is still out is taken back, else messages would be locked to a receiver that is not
+looking. Whatever fails, the receiver is made anew after a pause that grows and is jittered; the pump never ends by
+itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+from azure.servicebus import ServiceBusReceivedMessage, ServiceBusReceiveMode
+from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
+from azure.servicebus.exceptions import MessageLockLostError
+
+from dispatcher.ports import Answer, Delivery
+from dispatcher.queue.config import ServiceBusConfig
+from dispatcher.queue.convert import to_message
+from dispatcher.queue.dispositions import Act, Disposition, ask
+from dispatcher.queue.holding import Held, Holding
+from dispatcher.queue.links import Clients, Link, MonotonicClock, Pace, patiently
+from dispatcher.queue.translate import breaks_link, is_busy, refusal, told
+
+__all__ = ["Pump"]
+
+_LOOK_AGAIN_SECONDS = 1.0
+_BATCH_STEP = 10
+
+
+class Pump:
+    """Owns the receiver of one queue, from ``start`` to ``stop``."""
+
+    def __init__(
+        self,
+        config: ServiceBusConfig,
+        clients: Clients,
+        pace: Pace,
+        bell: Callable[[], None],
+        clock: MonotonicClock,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.holding = Holding(config.lock_margin)
+        self.batch = config.receive_batch_max
+        self.returned_at: float | None = None
+        self.refused: str | None = None
+        self.last_error: str | None = None
+        self._config = config
+        self._clients = clients
+        self._pace = pace
+        self._bell = bell
+        self._clock = clock
+        self._now = now
+        self._log = structlog.get_logger("dispatcher.queue").bind(queue=config.queue)
+        self._link = Link("pump", clients, config, clock, self._receiver, wears=False)
+        self._waiting: deque[Disposition] = deque()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._epoch = 0
+        self._task: asyncio.Task[None] | None = None
+        self._started_at = self.turned_at = clock()
+        self._credit = 0
+        self._is_quiet = True
+        self._has_news = False
+        self._paused_since: float | None = None
+        self._failures = 0
+
+    # --- what others call -------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begins to receive, once somebody makes room."""
+        self._started_at = self.turned_at = self._clock()
+        self._epoch += 1
+        self._task = asyncio.create_task(self._run(self._epoch), name=f"pump of {self._config.queue}")
+
+    async def stop(self) -> None:
+        """Settles what waits, gives back what nobody called for, closes the receiver. Bounded."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=self._config.close_timeout_seconds)
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=1.0)
+            self._task = None
+        self._abort()
+        await self._link.close()
+
+    def restart(self) -> None:
+        """Leaves a pump that hangs behind and begins anew. What it was asked and has not answered is unknown."""
+        self._log.error("pump.restarted", last_error=self.last_error)
+        if self._task is not None:
+            self._task.cancel()
+        self._abort()
+        self._link = Link("pump", self._clients, self._config, self._clock, self._receiver, wears=False)
+        self._link.generation = 1_000_000 * (1 + self.rebuilt)  # never that of a receiver left behind
+        self.start()
+
+    @property
+    def rebuilt(self) -> int:
+        """How often the receiver was made anew."""
+        return self._link.rebuilt
+
+    @property
+    def generation(self) -> int:
+        """Which receiver is in use."""
+        return self._link.generation
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the task is there."""
+        return self._task is not None and not self._task.done()
+
+    @property
+    def quiet_seconds(self) -> float:
+        """For how long no receive has returned."""
+        return self._clock() - (self.returned_at if self.returned_at is not None else self._started_at)
+
+    def take(self, count_max: int) -> list[Delivery]:
+        """Hands over from the buffer, at once, and lets as many be fetched as the count leaves room for."""
+        taken = self.holding.take(count_max, self._now())
+        if self.holding.room or self.holding.buffered:
+            self._wake.set()
+        return taken
+
+    def put(self, dispositions: Sequence[Disposition]) -> None:
+        """Queues dispositions; each is answered when its turn has come."""
+        if not dispositions:
+            return
+        self._waiting.extend(dispositions)
+        if not self.is_running:
+            self._abort()
+        self._wake.set()
+
+    # --- the task ---------------------------------------------------------------------------------------------------
+
+    async def _run(self, epoch: int) -> None:
+        while epoch == self._epoch and not self._stopping:
+            self.turned_at = self._clock()
+            try:
+                await self._turn()
+            except Exception as error:  # noqa: BLE001 - whatever it was, the answer is a new receiver
+                await self._failed(error)
+        if self._stopping:
+            await self._finish()
+
+    async def _turn(self) -> None:
+        receiver = await self._link.opened(self._config.operation_timeout_seconds)
+        while self._waiting:
+            await self._settle(receiver)
+        now = self._now()
+        self._give_back(self.holding.short(now))
+        self.holding.forget_expired(now)
+        room = min(self.holding.room, self.batch)
+        if room > 0:
+            await self._receive(receiver, room)
+        elif not self._waiting:
+            await self._pause(receiver)
+
+    async def _receive(self, receiver: ServiceBusReceiver, room: int) -> None:
+        self._paused_since = None
+        probing = self._is_quiet and len(self.holding) == 0
+        count, wait = (1, self._config.idle_wait_seconds) if probing else (room, self._config.receive_wait_seconds)
+        received = await self._link.called(
+            receiver.receive_messages(max_message_count=count, max_wait_time=wait),
+            wait + self._config.operation_timeout_seconds,
+        )
+        self._returned()
+        self._credit = count - len(received)
+        self._is_quiet = not received
+        if received:
+            self.holding.add([self._held(each) for each in received])
+            self._has_news = True
+            if not probing:
+                self.batch = min(self.batch + _BATCH_STEP, self._config.receive_batch_max)
+            for _ in received:
+                async with self._pace.turn():
+                    pass
+        # The first message after a lull is rung for together with what comes close behind it.
+        if not (probing and received and self.holding.room > 0):
+            self._ring()
+
+    async def _pause(self, receiver: ServiceBusReceiver) -> None:
+        self._returned()
+        self._ring()
+        now = self._clock()
+        self._paused_since = self._paused_since if self._paused_since is not None else now
+        wait = _LOOK_AGAIN_SECONDS
+        if self._credit > 0:
+            wait = self._paused_since + self._config.pause_after_seconds - now
+            if wait <= 0:
+                await self._link.called(_without_credit(receiver), self._config.operation_timeout_seconds)
+                self._credit = 0
+                wait = _LOOK_AGAIN_SECONDS
+        await self._woken(wait)
+
+    async def _settle(self, receiver: ServiceBusReceiver) -> None:
+        count = min(self._config.dispositions_max, len(self._waiting))
+        chunk = [self._waiting.popleft() for _ in range(count)]
+        try:
+            broken = await self._link.called(
+                _gathered([self._one(receiver, each) for each in chunk]), self._config.operation_timeout_seconds
+            )
+        finally:
+            for each in chunk:
+                each.resolve(Answer.UNKNOWN)  # those that have no answer yet
+        if broken is not None:
+            raise broken
+
+    async def _one(self, receiver: ServiceBusReceiver, asked: Disposition) -> Exception | None:
+        if asked.held.generation != self._link.generation:
+            asked.resolve(None)  # this receiver would mistake the delivery for one of its own
+            return None
+
+        async def call() -> None:
+            async with self._pace.turn():
+                await ask(receiver, asked.act, asked.held.received, asked.letter)
+
+        try:
+            await patiently(call, self._config.operation_timeout_seconds / 2)
+        except Exception as error:  # noqa: BLE001 - translated here, once
+            asked.resolve(asked.answer_for(error, first_way=True))
+            return error if breaks_link(error) else None
+        asked.resolve(Answer.DONE)
+        return None
+
+    async def _failed(self, error: Exception) -> None:
+        self._link.discard()
+        self._credit = 0
+        self._failures += 1
+        self.last_error = told(error)
+        refused = refusal(error)
+        if is_busy(error):
+            self.batch = max(self.batch // 2, 1)
+            self._log.warning("queue.throttled", receive_batch=self.batch)
+        elif refused is None:
+            self._log.warning("receiver.failed", error=self.last_error, failures=self._failures)
+        elif refused != self.refused:
+            self._log.error("queue.refused", why=refused)
+        self.refused = refused
+        if refused is not None or self.quiet_seconds > self._config.watchdog_seconds:
+            self._clients.renew()
+        self._ring()
+        longest = self._config.refused_backoff_max_seconds if refused is not None else self._config.backoff_max_seconds
+        pause = min(self._config.backoff_min_seconds * 2.0 ** min(self._failures - 1, 20), longest)
+        await self._rested(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
+
+    async def _rested(self, seconds: float) -> None:
+        """Waits before a new receiver is made; what is asked meanwhile is for another way."""
+        until = self._clock() + seconds
+        while True:
+            while self._waiting:
+                self._waiting.popleft().resolve(None)
+            left = until - self._clock()
+            if left <= 0 or self._stopping:
+                return
+            await self._woken(left)
+
+    async def _finish(self) -> None:
+        self._give_back(self.holding.empty_buffer())
+        try:
+            while self._waiting:
+                await self._settle(await self._link.opened(self._config.close_timeout_seconds))
+        except Exception as error:  # noqa: BLE001 - locks that cannot be given back end by themselves
+            self._log.warning("queue.stopped_uncleanly", error=told(error))
+
+    async def _woken(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    def _ring(self) -> None:
+        if self._has_news:
+            self._has_news = False
+            self._bell()
+
+    def _returned(self) -> None:
+        if self.last_error is not None:
+            self._log.info("queue.recovered", failures=self._failures, quiet_seconds=round(self.quiet_seconds, 1))
+        self.returned_at = self._clock()
+        self.refused = None
+        self.last_error = None
+        self._failures = 0
+
+    def _abort(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().resolve(Answer.UNKNOWN)
+
+    def _give_back(self, lock_tokens: Sequence[str]) -> None:
+        self.put([self._back(held) for token in lock_tokens if (held := self.holding.get(token)) is not None])
+
+    def _back(self, held: Held) -> Disposition:
+        answer: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        token = held.delivery.lock_token
+        answer.add_done_callback(lambda _: self.holding.settled(token))
+        return Disposition(Act.ABANDON, held, answer)
+
+    def _held(self, received: ServiceBusReceivedMessage) -> Held:
+        locked_until = received.locked_until_utc
+        delivery = Delivery(
+            message=to_message(received),
+            lock_token=str(received.lock_token),
+            locked_until=locked_until if locked_until is not None else self._now() + self._config.lock_margin * 2,
+        )
+        return Held(received=received, delivery=delivery, generation=self._link.generation)
+
+    def _receiver(self, client: ServiceBusClient) -> ServiceBusReceiver:
+        return client.get_queue_receiver(
+            self._config.queue,
+            receive_mode=ServiceBusReceiveMode.PEEK_LOCK,
+            prefetch_count=0,
+            socket_timeout=self._config.socket_timeout_seconds,
+        )
+
+
+async def _gathered(calls: Sequence[Coroutine[Any, Any, Exception | None]]) -> Exception | None:
+    """All calls at once; the first failure after which the receiver must go."""
+    return next((each for each in await asyncio.gather(*calls) if each is not None), None)
+
+
+async def _without_credit(receiver: ServiceBusReceiver) -> None:
+    """Takes back the credit that a receive left out, and gives back what came meanwhile.
+
+    The SDK does this when a receiver is closed, and offers no other way. Closing would cut the connection that the
+    locks of the messages still held may depend on, so its own drain is called; without it the receiver is closed.
+    """
+    transport: Any = getattr(receiver, "_amqp_transport", None)
+    handler: Any = getattr(receiver, "_handler", None)
+    drain = getattr(transport, "drain_and_release_messages_async", None)
+    if drain is None or handler is None:
+        raise MessageLockLostError(message="this version of the SDK cannot take credit back")
+    await drain(handler)

@@ -1,0 +1,200 @@
+"""One Azure Service Bus queue behind the WorkQueue port. The composition of this room.
+
+Three receivers of the SDK, each with one owner: the pump's, which messages are delivered through; the remover's, in
+RECEIVE_AND_DELETE mode, which only ever receives deferred messages by number; the steward's, for everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import structlog
+from azure.servicebus import ServiceBusReceiveMode
+from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
+
+from dispatcher.ports import Answer, DeadLetter, Delivery, MessageState, Peeked
+from dispatcher.queue.config import Health, ServiceBusConfig
+from dispatcher.queue.dispositions import Act, Disposition
+from dispatcher.queue.links import Clients, Link, MonotonicClock, Pace
+from dispatcher.queue.peeking import Peeking
+from dispatcher.queue.pump import Pump
+from dispatcher.queue.settlement import Settlement
+
+__all__ = ["ServiceBusQueue"]
+
+_WATCH_EVERY_SECONDS = 1.0
+
+
+def _no_bell() -> None:
+    pass
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ServiceBusQueue:
+    """One queue. ``start`` it, use it as a WorkQueue, ``stop`` it.
+
+    ``on_news`` is the bell: called on the event loop whenever deliveries have arrived. ``clock`` is monotonic and for
+    waiting; ``now`` is compared with the ends of locks, which the broker reckons in UTC.
+    """
+
+    def __init__(
+        self,
+        config: ServiceBusConfig,
+        on_news: Callable[[], None] = _no_bell,
+        clock: MonotonicClock = time.monotonic,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._clients = Clients(config)
+        pace = Pace(config.operations_per_second)
+        self._pump = Pump(config, self._clients, pace, on_news, clock, now)
+        self._remover = Link("remover", self._clients, config, clock, self._receiver_that_removes)
+        self._steward = Link("steward", self._clients, config, clock, self._receiver_that_locks)
+        self._settlement = Settlement(config, self._remover, self._steward, pace, clock)
+        self._peeking = Peeking(config, self._steward, pace)
+        self._watch: asyncio.Task[None] | None = None
+        self._log = structlog.get_logger("dispatcher.queue").bind(queue=config.queue)
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self._config.queue
+
+    async def start(self) -> None:
+        """Begins to connect and to receive. Returns at once: a broker that is down or refuses shows in ``health``."""
+        if self._watch is not None:
+            return
+        self._pump.start()
+        self._watch = asyncio.create_task(self._watched(), name=f"watchdog of {self.name}")
+        self._log.info("queue.started")
+
+    async def stop(self) -> None:
+        """Gives back what nobody called for and closes everything, within bounds. Not to be started again.
+
+        Deliveries that were handed over and not settled stay locked until their locks end; abandon them before.
+        """
+        if self._watch is None:
+            return
+        self._watch.cancel()
+        self._watch = None
+        await self._pump.stop()
+        await asyncio.gather(self._remover.close(), self._steward.close())
+        await self._clients.close()
+        self._log.info("queue.stopped")
+
+    def health(self) -> Health:
+        """How the adapter is doing now."""
+        pump = self._pump
+        return Health(
+            alive=pump.is_running and self._clock() - pump.turned_at < self._config.watchdog_seconds,
+            last_receive_age_seconds=None if pump.returned_at is None else self._clock() - pump.returned_at,
+            refused=pump.refused,
+            last_error=pump.last_error,
+            buffered=pump.holding.buffered,
+            held=len(pump.holding),
+            receive_batch=pump.batch,
+            receivers_rebuilt=pump.rebuilt + self._remover.rebuilt + self._steward.rebuilt,
+            clients_rebuilt=self._clients.rebuilt,
+        )
+
+    # --- the port ---------------------------------------------------------------------------------------------------
+
+    async def receive(self, count_max: int) -> Sequence[Delivery]:
+        """Hands over what has been delivered, at once; what is left of the count may be fetched meanwhile."""
+        return self._pump.take(max(count_max, 0))
+
+    async def defer(self, lock_tokens: Sequence[str]) -> Mapping[str, Answer]:
+        """Defers delivered messages. CONFLICT: the lock was lost, so the message will be delivered again."""
+        return await self._settled(Act.DEFER, dict.fromkeys(lock_tokens))
+
+    async def dead_letter(self, letters: Mapping[str, DeadLetter]) -> Mapping[str, Answer]:
+        """Dead-letters delivered messages, by lock token. CONFLICT: the lock was lost."""
+        return await self._settled(Act.DEAD_LETTER, letters)
+
+    async def abandon(self, lock_tokens: Sequence[str]) -> None:
+        """Gives delivered messages back, as far as that goes; each counts as a delivery that failed."""
+        await self._settled(Act.ABANDON, dict.fromkeys(lock_tokens))
+
+    async def remove_deferred(self, sequence_numbers: Sequence[int]) -> Answer:
+        """Removes deferred messages for good. Raises ValueError for more than 100 numbers."""
+        return await self._settlement.remove(sequence_numbers)
+
+    async def dead_letter_deferred(self, sequence_number: int, letter: DeadLetter) -> Answer:
+        """Moves one deferred message to the dead-letter queue. After UNKNOWN or CONFLICT it may stay locked a while."""
+        return await self._settlement.dead_letter(sequence_number, letter)
+
+    async def look_up(self, sequence_numbers: Sequence[int]) -> Mapping[int, MessageState | None]:
+        """Where each number is now; None: the broker has it no more. Raises LookFailed."""
+        return await self._peeking.look_up(sequence_numbers)
+
+    async def peek(self, from_sequence_number: int, count_max: int) -> Sequence[Peeked]:
+        """One page of messages of all states; only an empty one is the end. Raises LookFailed."""
+        return await self._peeking.peek(from_sequence_number, count_max)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    async def _settled(self, act: Act, letters: Mapping[str, DeadLetter | None]) -> Mapping[str, Answer]:
+        holding = self._pump.holding
+        loop = asyncio.get_running_loop()
+        asked = [
+            Disposition(act, held, loop.create_future(), letter)
+            for token, letter in letters.items()
+            if (held := holding.get(token)) is not None
+        ]
+        if asked:
+            self._pump.put(asked)
+            await asyncio.wait([each.answer for each in asked], timeout=self._config.operation_timeout_seconds)
+        # A lock that we do not hold is lost, unless something asked for under it may have happened.
+        answers = {token: Answer.UNKNOWN if holding.is_doubtful(token) else Answer.CONFLICT for token in letters}
+        for each in asked:
+            answers[each.lock_token] = self._noted(each, await self._answer(each))
+        return answers
+
+    async def _answer(self, asked: Disposition) -> Answer:
+        if not asked.answer.done():
+            asked.resolve(Answer.UNKNOWN)
+        answer = asked.answer.result()
+        return answer if answer is not None else await self._settlement.settle_otherwise(asked)
+
+    def _noted(self, asked: Disposition, answer: Answer) -> Answer:
+        holding = self._pump.holding
+        token = asked.lock_token
+        match answer:
+            case Answer.UNKNOWN:
+                holding.doubt(token)
+            case Answer.DONE:
+                holding.settled(token)
+            case Answer.CONFLICT | Answer.NOT_FOUND:
+                holding.settled(token)
+                return Answer.UNKNOWN if holding.is_doubtful(token) else Answer.CONFLICT
+        return answer
+
+    async def _watched(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_EVERY_SECONDS)
+            if not self._pump.is_running or self._clock() - self._pump.turned_at > self._config.watchdog_seconds:
+                self._clients.renew()
+                self._pump.restart()
+
+    def _receiver_that_locks(self, client: ServiceBusClient) -> ServiceBusReceiver:
+        return client.get_queue_receiver(
+            self.name,
+            receive_mode=ServiceBusReceiveMode.PEEK_LOCK,
+            prefetch_count=0,
+            socket_timeout=self._config.socket_timeout_seconds,
+        )
+
+    def _receiver_that_removes(self, client: ServiceBusClient) -> ServiceBusReceiver:
+        return client.get_queue_receiver(
+            self.name,
+            receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE,
+            prefetch_count=0,
+            socket_timeout=self._config.socket_timeout_seconds,
+        )

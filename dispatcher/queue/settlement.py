@@ -1,0 +1,115 @@
+"""Acts by sequence number, on messages that were deferred; and by lock, where the receiver of a message is gone.
+
+Decides what each act's failure proves. Removal is one request by a receiver in RECEIVE_AND_DELETE mode: what it
+receives is gone, and it is never asked to receive anything else. Everything else goes through a second receiver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from dispatcher.ports import Answer, DeadLetter
+from dispatcher.queue.config import ServiceBusConfig
+from dispatcher.queue.dispositions import Act, Disposition, ask
+from dispatcher.queue.links import Link, MonotonicClock, Pace, patiently
+from dispatcher.queue.translate import answer_to, told
+
+__all__ = ["NUMBERS_MAX", "Settlement"]
+
+NUMBERS_MAX = 100
+"""How many deferred messages one request may remove."""
+
+
+class Settlement:
+    """Removes and dead-letters what was deferred. Every method answers within the time of one operation."""
+
+    def __init__(
+        self, config: ServiceBusConfig, remover: Link, steward: Link, pace: Pace, clock: MonotonicClock
+    ) -> None:
+        self._config = config
+        self._remover = remover
+        self._steward = steward
+        self._pace = pace
+        self._clock = clock
+        self._log = structlog.get_logger("dispatcher.queue").bind(queue=config.queue)
+
+    async def remove(self, sequence_numbers: Sequence[int]) -> Answer:
+        """Removes deferred messages for good. Raises ValueError for more than NUMBERS_MAX numbers."""
+        numbers = list(dict.fromkeys(sequence_numbers))
+        if len(numbers) > NUMBERS_MAX:
+            raise ValueError(f"{len(numbers)} sequence numbers in one request; at most {NUMBERS_MAX} are taken")
+        if not numbers:
+            return Answer.DONE
+        until = self._clock() + self._config.operation_timeout_seconds
+
+        async def call() -> int:
+            async with self._pace.turn():
+                removed = await self._remover.run(
+                    lambda receiver: receiver.receive_deferred_messages(numbers), self._left(until)
+                )
+                return len(removed)
+
+        try:
+            removed = await patiently(call, self._config.operation_timeout_seconds)
+        except Exception as error:  # noqa: BLE001 - translated here, once
+            return self._answer("removal.failed", error, numbers)
+        if removed != len(numbers):
+            self._log.error("removal.incomplete", asked=len(numbers), removed=removed)
+            return Answer.UNKNOWN
+        return Answer.DONE
+
+    async def dead_letter(self, sequence_number: int, letter: DeadLetter) -> Answer:
+        """Moves one deferred message to the dead-letter queue: takes its lock, then moves it under that lock.
+
+        UNKNOWN and CONFLICT leave it locked for up to one lock duration, or moved.
+        """
+        until = self._clock() + self._config.operation_timeout_seconds
+
+        async def call() -> Answer:
+            async with self._pace.turn():
+                found = await self._steward.run(
+                    lambda receiver: receiver.receive_deferred_messages([sequence_number]), self._left(until)
+                )
+            if not found:
+                return Answer.NOT_FOUND
+
+            async def move() -> None:
+                async with self._pace.turn():
+                    await self._steward.run(
+                        lambda receiver: ask(receiver, Act.DEAD_LETTER, found[0], letter), self._left(until)
+                    )
+
+            await patiently(move, self._left(until))
+            return Answer.DONE
+
+        try:
+            return await patiently(call, self._config.operation_timeout_seconds)
+        except Exception as error:  # noqa: BLE001 - translated here, once
+            return self._answer("dead_lettering.failed", error, [sequence_number])
+
+    async def settle_otherwise(self, asked: Disposition) -> Answer:
+        """Settles a message by its lock where the receiver that it came through is gone."""
+        until = self._clock() + self._config.operation_timeout_seconds
+
+        async def call() -> None:
+            async with self._pace.turn():
+                await self._steward.run(
+                    lambda receiver: ask(receiver, asked.act, asked.held.received, asked.letter), self._left(until)
+                )
+
+        try:
+            await patiently(call, self._config.operation_timeout_seconds)
+        except Exception as error:  # noqa: BLE001 - translated here, once
+            return asked.answer_for(error, first_way=False)
+        return Answer.DONE
+
+    def _left(self, until: float) -> float:
+        return max(until - self._clock(), 0.0)
+
+    def _answer(self, event: str, error: BaseException, numbers: Sequence[int]) -> Answer:
+        answer = answer_to(error)
+        if answer in (Answer.UNKNOWN, Answer.REFUSED):
+            self._log.warning(event, answer=answer, error=told(error), first=numbers[0], count=len(numbers))
+        return answer
