@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from dispatcher.core.ledger import FIVE_MINUTES, ONE_HOUR, Entry, Ledger
+from dispatcher.core.ledger import FIVE_MINUTES, ONE_HOUR, Ledger, Tokens
 from dispatcher.core.policy import VirtualNodePolicy
 from dispatcher.core.pricing import billed
 from dispatcher.core.units import Resources
@@ -58,6 +58,10 @@ def group_cpu_millis(requests: Resources) -> int:
     return billed(requests).cpu_millis
 
 
-def stale(entry: Entry, now: datetime) -> bool:
-    """Whether an entry holds neither a group nor an address any more."""
-    return entry.addresses(now) == 0
+def deletes_left(used: Tokens, policy: VirtualNodePolicy, now: datetime) -> int:
+    """How many groups may be deleted now: deletes have limits of their own, equal to those on creates."""
+    left = min(
+        policy.deletes_per_5min - used.count(now, FIVE_MINUTES),
+        policy.deletes_per_hour - used.count(now, ONE_HOUR),
+    )
+    return max(0, left)

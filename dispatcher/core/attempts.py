@@ -46,6 +46,10 @@ class Sighting:
     """Pods that were seen and are no more; their last sight stays in ``pods``."""
     job_gone: bool = False
     """The server says that there is no Job of that name (any more)."""
+    dropped: set[str] = field(default_factory=set)
+    """Pods that the ledger has charged and dropped: they are not noted a second time."""
+    deleted: set[str] = field(default_factory=set)
+    """Pods that we had deleted: not deleted a second time."""
     confirmed_stopped: bool = False
     """A consistent read has shown that a Job marked for deletion is stopped."""
 

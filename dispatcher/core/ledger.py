@@ -313,6 +313,11 @@ class Draft:
         """The entries as they stand in the draft."""
         return self._entries
 
+    @property
+    def deletes(self) -> Tokens:
+        """The delete tokens as they stand in the draft."""
+        return self._deletes
+
     def _put(self, entry: Entry) -> None:
         self._entries[entry.name] = entry
         self.changed = True
@@ -494,6 +499,12 @@ class Draft:
         """Nothing is opened on the virtual node until an operator has looked."""
         self._frozen = why
         self.changed = True
+
+    def peek(self) -> Ledger:
+        """The ledger as it would be: what plans are made from."""
+        return Ledger(
+            self._epoch, self._accounts, self._entries, self._creates, self._deletes, self._ledger.written, self._frozen
+        )
 
     def finish(self, now: datetime) -> Ledger:
         """The ledger to be written."""

@@ -1,0 +1,125 @@
+"""What the leader has in mind: the last accepted ledger, the attempts, the items, the locks.
+
+Holds state and answers questions about it; acts on nothing. All of it can be found again by taking over, so that it may
+be thrown away at any moment, and is, whenever there is doubt.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from dispatcher.core.attempts import Attempt, Sighting
+from dispatcher.core.circuit import Circuit
+from dispatcher.core.inflight import InFlight
+from dispatcher.core.ledger import Draft, Ledger
+from dispatcher.core.observations import NodeHeadroom
+from dispatcher.core.plan import Hold
+from dispatcher.core.policy import Policy
+from dispatcher.core.work import ItemId, WorkItem
+from dispatcher.ports import (
+    AciAccount,
+    Clock,
+    Events,
+    Ids,
+    JobCluster,
+    Lease,
+    LedgerStore,
+    Message,
+    WorkQueue,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world, as the composition root has put it together."""
+
+    queues: Mapping[str, WorkQueue]
+    cluster: JobCluster
+    store: LedgerStore
+    lease: Lease
+    clock: Clock
+    ids: Ids
+    events: Events
+    read_message: Callable[[str, Message], WorkItem]
+    """Queue name and message -> work item; raises BadMessage."""
+    account: AciAccount | None = None
+
+
+@dataclass(slots=True)
+class Lock:
+    """A message lock that we hold for an item."""
+
+    token: str
+    until: datetime
+    since: datetime
+
+
+@dataclass(slots=True)
+class Tallies:
+    """What this process has counted since it started; telemetry, nothing rests on it."""
+
+    received: int = 0
+    rejected: int = 0
+    done: int = 0
+    dead_lettered: int = 0
+    retried: Counter[str] = field(default_factory=Counter)
+    batches: Counter[str] = field(default_factory=Counter)
+    items: Counter[str] = field(default_factory=Counter)
+    """Items done, by placement."""
+    held: Counter[str] = field(default_factory=Counter)
+    cycles: int = 0
+
+
+@dataclass(slots=True)
+class Memory:
+    """The leader's memory, from one takeover to the next."""
+
+    ledger: Ledger
+    version: str
+    draft: Draft
+    took_over_at: datetime
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    sightings: dict[str, Sighting] = field(default_factory=dict)
+    """What was seen of each Job that has an entry, closing ones included."""
+    job_of_pod: dict[str, str] = field(default_factory=dict)
+    records: dict[str, str] = field(default_factory=dict)
+    """Uids of the records that stand in the store, by name."""
+    inflight: InFlight = field(default_factory=InFlight)
+    locks: dict[ItemId, Lock] = field(default_factory=dict)
+    drafted: set[ItemId] = field(default_factory=set)
+    """Items whose Job is not known to exist yet: their locks are kept."""
+    circuit: Circuit = Circuit()
+    probes: set[str] = field(default_factory=set)
+    dirty: set[str] = field(default_factory=set)
+    """Attempts and closing entries that something has happened to."""
+    all_checked_at: datetime | None = None
+    latecomers: set[str] = field(default_factory=set)
+    """Jobs that no entry knows."""
+    strays: set[str] = field(default_factory=set)
+    """Records that may have been made for a launch that was given up."""
+    headroom: NodeHeadroom = NodeHeadroom()
+    holds: tuple[Hold, ...] = ()
+    told_holds: dict[tuple[str, str, int, bool], str] = field(default_factory=dict)
+    ask_again_at: dict[ItemId, datetime] = field(default_factory=dict)
+    """Ruled items whose settlement was refused or got no answer: not before when to ask again."""
+    ask_alone: set[ItemId] = field(default_factory=set)
+    """Items whose settlement failed in company: one number that is not there fails its whole request."""
+    sweep_at: datetime | None = None
+    sweep_from: dict[str, int] = field(default_factory=dict)
+    """Queues that are being swept, and the number to go on from."""
+
+    def sight(self, name: str) -> Sighting:
+        """What was seen of that Job; nothing yet, for a new one."""
+        return self.sightings.setdefault(name, Sighting())
+
+    def new_draft(self, policy: Policy) -> None:
+        """Starts collecting the next ledger write from the last accepted one."""
+        self.draft = Draft(self.ledger, policy.budgets, release_hold(policy))
+
+
+def release_hold(policy: Policy) -> timedelta:
+    """How long an address is held after its group has gone."""
+    return policy.virtual_node.release_hold if policy.virtual_node else timedelta(0)

@@ -1,0 +1,245 @@
+"""The cycle: receive, batch, route, launch, watch, settle.
+
+One straight line, one owner: nothing else acts on items, records, the ledger or Jobs. It looks, asks the core, and acts;
+the order of acts is what makes a crash between any two of them harmless. After anything that leaves doubt (another
+leader wrote, a write got no answer) the memory is thrown away and taken over anew. It does not sleep, and knows no
+time-outs: those belong to the adapters and to the service around it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from dispatcher.core.attempts import Attempt, Stage, is_stopped
+from dispatcher.core.plan import HeldRetry, Hold, Plan, Snapshot, plan_cycle
+from dispatcher.core.policy import Policy
+from dispatcher.core.retries import own_allowance_left
+from dispatcher.core.units import Resources, to_text
+from dispatcher.core.verdicts import HoldReason
+from dispatcher.core.work import Placement, WorkItem
+from dispatcher.errors import Deposed, LookFailed, OutcomeUnknown
+from dispatcher.memory import Memory, Ports, Tallies
+from dispatcher.ports import (
+    AciAccount,
+    Clock,
+    Events,
+    Ids,
+    JobCluster,
+    Lease,
+    LedgerStore,
+    Message,
+    WorkQueue,
+)
+from dispatcher.stages import accounting, bookkeeping, closing, launching, receiving, settling, sweeping, watching
+from dispatcher.stages.leading import take_over
+
+IDLE = timedelta(seconds=1)
+"""How long nothing need be looked at if no bell rings."""
+STANDBY = timedelta(seconds=2)
+"""How often a standby tries for the lease, and how long a leader waits after something could not be read."""
+AT_ONCE = timedelta(0)
+
+
+class Reconciler:
+    """Carries work from the queues to Jobs and back, for as long as it leads."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        queues: Mapping[str, WorkQueue],
+        cluster: JobCluster,
+        store: LedgerStore,
+        lease: Lease,
+        clock: Clock,
+        ids: Ids,
+        events: Events,
+        messages: Callable[[str, Message], WorkItem],
+        account: AciAccount | None = None,
+    ) -> None:
+        self._policy = policy
+        self._ports = Ports(queues, cluster, store, lease, clock, ids, events, messages, account)
+        self._memory: Memory | None = None
+        self.tallies = Tallies()
+
+    @property
+    def leading(self) -> bool:
+        """Whether this process leads, as far as it knows."""
+        return self._memory is not None
+
+    async def cycle(self) -> timedelta:
+        """Runs one whole cycle; how long one may sleep before the next unless something happens."""
+        try:
+            if self._memory is None:
+                self._memory = await take_over(self._ports, self._policy, self.tallies)
+                if self._memory is None:
+                    return STANDBY
+            elif not await self._ports.lease.acquire():
+                self._stand_down("the lease is held by another")
+                return STANDBY
+            return await self._cycle(self._memory)
+        except LookFailed as failure:
+            # Nothing follows from a read that failed, and nothing was lost by not acting: look again.
+            self._ports.events.emit("look.failed", text=str(failure))
+            return STANDBY
+        except (Deposed, OutcomeUnknown) as doubt:
+            self._stand_down(str(doubt))
+            return AT_ONCE
+
+    async def _cycle(self, memory: Memory) -> timedelta:
+        ports, policy, tallies = self._ports, self._policy, self.tallies
+        tallies.cycles += 1
+        received = await receiving.receive(memory, ports, policy, tallies)
+        memory.headroom = await ports.cluster.headroom()
+        plan = plan_cycle(self.snapshot(memory), policy, ports.clock.now())
+        self._tell_holds(memory, plan)
+        await launching.launch(memory, ports, policy, plan, tallies)
+        await receiving.defer(memory, ports, policy)
+        await watching.watch(memory, ports, policy)
+        await settling.settle(memory, ports, policy, tallies)
+        await accounting.account(memory, ports)
+        await closing.clear_away(memory, ports, policy)
+        await sweeping.sweep(memory, ports, policy)
+        memory.dirty = {name for name in memory.dirty if name in memory.draft.entries and memory.draft.changed}
+        busy = received or plan.launches or memory.draft.changed or memory.sweep_from
+        return AT_ONCE if busy else IDLE
+
+    def _stand_down(self, why: str) -> None:
+        """Forgets everything: what is in memory may be wrong now. The next cycle takes over anew, if it may."""
+        self._memory = None
+        self._ports.events.emit("leader.stood_down", why=why)
+
+    def snapshot(self, memory: Memory) -> Snapshot:
+        """What the plan is made from: everything seen and accepted so far, with this cycle's changes of the ledger."""
+        active: Counter[str] = Counter()
+        of_tenant: Counter[str] = Counter()
+        starting: list[tuple[Resources, int]] = []
+        node_pods = 0
+        for name, entry in memory.draft.entries.items():
+            sight = memory.sight(name)
+            if is_stopped(sight):
+                continue
+            ended = len(sight.job.completed_indexes | sight.job.failed_indexes) if sight.job else 0
+            pods = min(entry.shape.parallelism, max(0, entry.shape.completions - ended))
+            active[entry.task] += pods
+            of_tenant[entry.tenant] += pods
+            if entry.placement is Placement.NODE_POOL and entry.task in self._policy.tasks:
+                on_nodes = sum(1 for pod in sight.live_pods() if pod.node is not None)
+                starting.append((self._policy.tasks[entry.task].requests, max(0, pods - on_nodes)))
+                node_pods += pods
+        return Snapshot(
+            lanes=memory.inflight.lanes(),
+            retries=[self._held(attempt) for attempt in memory.attempts.values() if self._waits(memory, attempt)],
+            ledger=memory.draft.peek(),
+            headroom=memory.headroom,
+            starting=starting,
+            active=active,
+            active_of_tenant=of_tenant,
+            node_pods=node_pods,
+            circuit=memory.circuit,
+            ledger_full=bookkeeping.is_full(memory.ledger),
+        )
+
+    def _waits(self, memory: Memory, attempt: Attempt) -> bool:
+        return (
+            attempt.stage is Stage.HELD
+            and not attempt.record.rulings
+            and attempt.record.task in self._policy.tasks
+            and launching.may_open(memory, attempt)
+        )
+
+    def _held(self, attempt: Attempt) -> HeldRetry:
+        record, task = attempt.record, self._policy.tasks[attempt.record.task]
+        return HeldRetry(
+            name=record.name,
+            task=record.task,
+            tenant=record.tenant,
+            priority=record.priority,
+            count=len(record.items),
+            waiting_since=record.created_at,
+            not_before=record.not_before or record.created_at,
+            allowance_left=min(own_allowance_left(tries, task) for tries in record.tries),
+        )
+
+    def _tell_holds(self, memory: Memory, plan: Plan) -> None:
+        """Tells a hold when its reason is new for its lane, not in every cycle."""
+        memory.holds = plan.holds
+        told: dict[tuple[str, str, int, bool], str] = {}
+        for hold in plan.holds:
+            retry = hold.held.reason is HoldReason.RETRY_DELAY
+            key = (hold.task, hold.tenant, hold.priority, retry)
+            told[key] = hold.held.reason
+            if memory.told_holds.get(key) != hold.held.reason:
+                self.tallies.held[hold.held.reason] += 1
+                self._ports.events.emit("batch.held", **_hold_facts(hold))
+        memory.told_holds = told
+
+    def status(self) -> dict[str, Any]:
+        """How things stand, as plain JSON."""
+        tallies, memory = self.tallies, self._memory
+        items = {
+            "received": tallies.received,
+            "rejected": tallies.rejected,
+            "done": tallies.done,
+            "dead_lettered": tallies.dead_lettered,
+            "retried_item": tallies.retried["item"],
+            "retried_platform": tallies.retried["platform"],
+            "backlog": 0,
+            "under_lock": 0,
+            "in_flight": 0,
+        }
+        placements = {
+            place.value: {"batches": tallies.batches[place], "items": tallies.items[place]} for place in Placement
+        }
+        base: dict[str, Any] = {
+            "leading": memory is not None,
+            "items": items,
+            "attempts": [],
+            "held": [],
+            "budgets": [],
+            "subnet": {"usable": 0, "in_use": 0},
+            "placements": placements,
+            "cycle": {"count": tallies.cycles},
+        }
+        if memory is None:
+            return base
+        now = self._ports.clock.now()
+        items["backlog"] = memory.inflight.in_lanes()
+        items["under_lock"] = len(memory.locks)
+        items["in_flight"] = len(memory.inflight) - memory.inflight.in_lanes()
+        profile = self._policy.virtual_node
+        base["attempts"] = [_attempt_facts(memory, attempt) for attempt in memory.attempts.values()]
+        base["held"] = [_hold_facts(hold) for hold in memory.holds]
+        base["budgets"] = bookkeeping.account_rows(memory.ledger)
+        base["subnet"] = {
+            "usable": profile.addresses_max if profile else 0,
+            "in_use": memory.ledger.addresses(now),
+        }
+        return base
+
+
+def _hold_facts(hold: Hold) -> dict[str, Any]:
+    return {
+        "reason": hold.held.reason,
+        "task": hold.task,
+        "tenant": hold.tenant,
+        "items": hold.count,
+        "until": to_text(hold.held.until) if hold.held.until else None,
+        "detail": hold.held.detail,
+    }
+
+
+def _attempt_facts(memory: Memory, attempt: Attempt) -> dict[str, Any]:
+    entry = memory.draft.entries.get(attempt.name)
+    return {
+        "job": attempt.name,
+        "task": attempt.record.task,
+        "tenant": attempt.record.tenant,
+        "placement": entry.placement if entry else None,
+        "state": attempt.stage,
+        "attempt": attempt.record.attempt,
+        "items": len(attempt.record.items),
+        "done": len(attempt.settled),
+    }

@@ -1,0 +1,160 @@
+"""Account: what was seen of paid pods is noted, charged once, and given back what is left.
+
+Brings sightings into the ledger's draft. Decides when a group has stopped and what it cost: with read access to ACI from
+the group's own times; without it from ours, as an upper bound, after the tail by which a group may outlive its pod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from dispatcher.core.attempts import Sighting, is_stopped
+from dispatcher.core.ledger import Entry
+from dispatcher.core.observations import GroupSeen, PodPhase, PodSeen
+from dispatcher.memory import Memory, Ports
+from dispatcher.ports import ObjectRef
+
+GROUP_STOPS_WITHIN = timedelta(seconds=30)
+"""How long a finished pod is kept for its group's own times to show; then our own, later ones are used."""
+
+
+async def account(memory: Memory, ports: Ports) -> None:
+    """Notes, charges and settles for every paid entry that something has happened to."""
+    now = ports.clock.now()
+    paid = [
+        memory.draft.entries[name]
+        for name in sorted(memory.dirty)
+        if name in memory.draft.entries and memory.draft.entries[name].paid
+    ]
+    for entry in paid:
+        _note(memory, entry.name, memory.sight(entry.name), now)
+    open_money = [name for name in (entry.name for entry in paid) if not memory.draft.entries[name].money_settled]
+    if not open_money:
+        return
+    groups = await ports.account.groups() if ports.account is not None else None
+    for name in open_money:
+        _charge(memory, ports, name, memory.sight(name), groups, now)
+        _settle(memory, ports, name, memory.sight(name), groups, now)
+
+
+def _note(memory: Memory, name: str, sight: Sighting, now: datetime) -> None:
+    """Pods seen, ended and gone; what can come no more."""
+    for pod in sight.pods.values():
+        ended = _ended_at(pod, now)
+        note = memory.draft.entries[name].pods.get(pod.uid)
+        known = note is not None or pod.uid in sight.dropped
+        if not known or (note is not None and note.ended_at is None and ended is not None):
+            memory.draft.pod_seen(name, pod.uid, pod.created_at, ended)
+    for uid in sight.gone:
+        memory.draft.pod_gone(name, uid, now)
+    for uid in sight.pods:
+        if uid not in memory.draft.entries[name].pods:
+            sight.dropped.add(uid)
+    if is_stopped(sight):
+        memory.draft.no_more_pods(name)
+
+
+def _ended_at(pod: PodSeen, now: datetime) -> datetime | None:
+    return (pod.finished_at or now) if pod.finished else None
+
+
+def _charge(
+    memory: Memory,
+    ports: Ports,
+    name: str,
+    sight: Sighting,
+    groups: Mapping[str, GroupSeen] | None,
+    now: datetime,
+) -> None:
+    entry = memory.draft.entries[name]
+    for uid, note in list(entry.pods.items()):
+        if note.charged:
+            continue
+        span = _billed_span(entry, uid, sight.pods.get(uid), groups, now)
+        if span is not None:
+            cost = memory.draft.charge(name, uid, *span)
+            ports.events.emit("pod.charged", job=name, pod=uid, cost_usd=str(cost))
+
+
+def _billed_span(
+    entry: Entry, uid: str, pod: PodSeen | None, groups: Mapping[str, GroupSeen] | None, now: datetime
+) -> tuple[datetime, datetime] | None:
+    """When the pod's group was billed, once it has stopped; None: not known to have stopped yet."""
+    note = entry.pods[uid]
+    ended = note.ended_at or note.gone_at
+    if groups is not None:
+        group = groups.get(uid)
+        if group is not None and group.stopped_at is not None:
+            return group.started_at or group.stopped_at, group.stopped_at
+        if group is None and note.gone_at is not None:
+            return note.created_at, note.gone_at  # never billed, or gone before we looked: at most this
+        return None
+    if ended is None:
+        return None
+    if pod is not None and pod.phase is PodPhase.SUCCEEDED:
+        return note.created_at, ended
+    # "Failed" does not prove that the group has stopped: it may run on for as long as the tail.
+    last = ended + entry.tail
+    return (note.created_at, last) if now >= last else None
+
+
+def _settle(
+    memory: Memory,
+    ports: Ports,
+    name: str,
+    sight: Sighting,
+    groups: Mapping[str, GroupSeen] | None,
+    now: datetime,
+) -> None:
+    """Gives back what is left, once nothing of the attempt can bill any more."""
+    entry = memory.draft.entries[name]
+    seen_or_impossible = entry.job_uid is not None or sight.job_gone
+    if not seen_or_impossible or not is_stopped(sight):
+        return
+    if any(not note.charged for note in entry.pods.values()):
+        return
+    if groups is None and entry.noted and now < _last_left(sight, entry) + entry.tail:
+        return
+    estimated = memory.draft.settle_money(name)
+    if estimated:
+        ports.events.emit("pods.estimated", job=name, cost_usd=str(estimated))
+
+
+def _last_left(sight: Sighting, entry: Entry) -> datetime:
+    """When the last pod left, as far as known."""
+    ends = [pod.finished_at for pod in sight.pods.values() if pod.finished_at is not None]
+    return max(ends, default=entry.written)
+
+
+def finished_pods(memory: Memory) -> list[tuple[str, PodSeen]]:
+    """Pods on the virtual node that have ended, are noted in the accepted ledger and written up: they may be deleted.
+
+    Failed ones first: their group may still run, and bill.
+    """
+    found = [
+        (name, pod)
+        for name, entry in memory.ledger.entries.items()
+        if entry.paid and name in memory.sightings
+        for pod in memory.sightings[name].pods.values()
+        if _may_go(memory, entry, memory.sightings[name], pod)
+    ]
+    return sorted(found, key=lambda pair: (pair[1].phase is not PodPhase.FAILED, pair[1].uid))
+
+
+def _may_go(memory: Memory, entry: Entry, sight: Sighting, pod: PodSeen) -> bool:
+    if not pod.finished or pod.uid in sight.gone or pod.marked_for_deletion or pod.uid in sight.deleted:
+        return False
+    note = entry.pods.get(pod.uid)
+    noted = note is not None and note.ended_at is not None
+    attempt = memory.attempts.get(entry.name)
+    if attempt is None:
+        return noted
+    ruled = pod.index in attempt.record.rulings
+    written_up = pod.uid in attempt.record.evidence.get(pod.index, {})
+    return noted and (ruled or written_up)
+
+
+def refs(pods: list[tuple[str, PodSeen]]) -> list[ObjectRef]:
+    """Names and uids, as deletes need them."""
+    return [ObjectRef(pod.name, pod.uid) for _, pod in pods]

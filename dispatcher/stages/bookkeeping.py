@@ -1,0 +1,89 @@
+"""The ledger's write: one a cycle, by compare-and-swap; and the telling of what it now says.
+
+Decides nothing. A refused write means that another leader has written: everything in memory is void (Deposed goes up).
+A write without an answer may have happened: likewise, since taking over again shows which.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from dispatcher.core.budgets import Account, AccountId
+from dispatcher.core.ledger import Ledger
+from dispatcher.core.policy import Policy
+from dispatcher.core.units import NO_MONEY, Money, to_text
+from dispatcher.memory import Memory, Ports
+
+DOCUMENT_BYTES_MAX = 1 << 20
+"""A ConfigMap holds 1 MiB."""
+_FULL_AT = DOCUMENT_BYTES_MAX * 8 // 10
+
+
+async def write(memory: Memory, ports: Ports, policy: Policy) -> None:
+    """Writes what has changed. Raises Deposed or OutcomeUnknown: then act no more on this memory."""
+    if not memory.draft.changed:
+        return
+    now = ports.clock.now()
+    overruns = list(memory.draft.overruns)
+    ledger = memory.draft.finish(now)
+    memory.version = await ports.store.write_ledger(ledger.to_document(), memory.version)
+    memory.ledger = ledger
+    memory.new_draft(policy)
+    for name, account in overruns:
+        ports.events.emit("alarm.raised", what="overrun", job=name, account=account)
+    tell(memory, ports, policy)
+
+
+def is_full(ledger: Ledger) -> bool:
+    """Whether the document is so near the store's limit that attempts must close before others open.
+
+    Reckoned from the number of entries first: a small ledger is not encoded just to be measured.
+    """
+    if len(ledger.entries) < 200:
+        return False
+    return len(json.dumps(ledger.to_document())) > _FULL_AT
+
+
+def tell(memory: Memory, ports: Ports, policy: Policy) -> None:
+    """Tells what stands in the accounts and in the address book."""
+    now = ports.clock.now()
+    rows = account_rows(memory.ledger)
+    current = [row for row in rows if row["scope"] == "all" and row["window"][0] <= to_text(now) < row["window"][1]]
+    tightest = min(current, key=lambda row: Decimal(row["limit_usd"]), default=None)
+    profile = policy.virtual_node
+    ports.events.emit(
+        "ledger.written",
+        limit_usd=tightest["limit_usd"] if tightest else None,
+        spent_usd=tightest["spent_usd"] if tightest else "0",
+        reserved_usd=tightest["reserved_usd"] if tightest else "0",
+        addresses_in_use=memory.ledger.addresses(now),
+        addresses_usable=profile.addresses_max if profile else 0,
+        over_limit=any(row["over_limit"] for row in rows),
+        accounts=rows,
+    )
+
+
+def account_rows(ledger: Ledger) -> list[dict[str, Any]]:
+    """Every account as plain JSON values; money as decimal strings."""
+    reserved = ledger.reserved()
+    return [
+        _row(account_id, account, reserved.get(account_id, NO_MONEY)) for account_id, account in ledger.accounts.items()
+    ]
+
+
+def _row(account_id: AccountId, account: Account, reserved: Money) -> dict[str, Any]:
+    _name, scope, *_ = account_id.split("|")
+    return {
+        "id": account_id,
+        "budget": account.budget,
+        "scope": scope,
+        "owner": account_id.owner,
+        "window": [to_text(account.window.start), to_text(account.window.end)],
+        "limit_usd": str(account.limit),
+        "spent_usd": str(account.spent),
+        "reserved_usd": str(reserved),
+        "over_limit": account.spent + reserved > account.limit,
+        "overrun": account.overrun,
+    }

@@ -1,0 +1,123 @@
+"""Close: what nobody needs any more is cleared away, in the order that keeps a crash harmless: record, then Job, then entry.
+
+A record is deleted before its Job, so that a create still under way has no power: its pods cannot start without the
+record. Finished pods of the virtual node go as soon as they are noted and written up: each holds an address.
+"""
+
+from __future__ import annotations
+
+from dispatcher.core.addresses import deletes_left
+from dispatcher.core.ledger import Entry, EntryState
+from dispatcher.core.policy import Policy
+from dispatcher.memory import Memory, Ports
+from dispatcher.ports import Answer, ObjectRef
+from dispatcher.stages import accounting, watching
+
+_GONE = (Answer.DONE, Answer.NOT_FOUND)
+
+
+async def clear_away(memory: Memory, ports: Ports, policy: Policy) -> None:
+    """Deletes finished pods, closed attempts, powerless latecomers and records of launches that were given up."""
+    await _delete_finished_pods(memory, ports, policy)
+    for name, entry in list(memory.ledger.entries.items()):
+        if entry.state is EntryState.CLOSING and name in memory.dirty and name in memory.draft.entries:
+            await _clear(memory, ports, entry)
+    for name in list(memory.strays):
+        await _delete_stray(memory, ports, name)
+    for name in list(memory.latecomers):
+        await _release_latecomer(memory, ports, name)
+
+
+async def _delete_finished_pods(memory: Memory, ports: Ports, policy: Policy) -> None:
+    if policy.virtual_node is None:
+        return
+    finished = accounting.finished_pods(memory)
+    now = ports.clock.now()
+    allowed = finished[: deletes_left(memory.draft.deletes, policy.virtual_node, now)]
+    if not allowed:
+        return
+    answers = await ports.cluster.delete_pods(accounting.refs(allowed))
+    memory.draft.pods_deleted(len(allowed), now)
+    for (name, pod), answer in zip(allowed, answers, strict=True):
+        if answer in _GONE:
+            memory.sightings[name].deleted.add(pod.uid)
+
+
+async def _clear(memory: Memory, ports: Ports, entry: Entry) -> None:
+    name = entry.name
+    uid = memory.records.get(name)
+    if uid is not None:
+        if await ports.store.delete_record(ObjectRef(name, uid)) not in _GONE:
+            return
+        del memory.records[name]
+    sight = memory.sight(name)
+    if not sight.job_gone:
+        await _release_job(memory, ports, entry)
+    entry = memory.draft.entries[name]
+    if not sight.job_gone or (entry.paid and not entry.money_settled):
+        return
+    if entry.addresses(ports.clock.now()) == 0:
+        _drop(memory, ports, entry)
+
+
+async def _release_job(memory: Memory, ports: Ports, entry: Entry) -> None:
+    """Takes the Job away, but not before each of its paid pods is noted: afterwards nobody could tell what it cost."""
+    sight = memory.sight(entry.name)
+    if sight.job is None:
+        await watching.look_for_job(memory, ports, entry.name)
+        if sight.job is None:
+            # Never seen, and its record is gone: a create that still lands has no power, and is cleared on sight.
+            sight.job_gone = True
+            return
+    noted = memory.ledger.entries[entry.name].pods
+    if entry.paid and any(uid not in noted and uid not in sight.dropped for uid in sight.pods):
+        return
+    assert sight.job is not None  # looked at above
+    [answer] = await ports.cluster.release_jobs([ObjectRef(entry.name, sight.job.uid)])
+    if answer in _GONE:
+        await watching.look_for_job(memory, ports, entry.name)
+
+
+def _drop(memory: Memory, ports: Ports, entry: Entry) -> None:
+    memory.draft.drop(entry.name)
+    sight = memory.sightings.pop(entry.name, None)
+    if sight is not None:
+        for uid in sight.pods:
+            memory.job_of_pod.pop(uid, None)
+    memory.probes.discard(entry.name)
+    ports.events.emit(
+        "attempt.closed",
+        job=entry.name,
+        placement=entry.placement,
+        task=entry.task,
+        tenant=entry.tenant,
+        items=entry.items,
+        cost_usd=str(entry.spent),
+    )
+
+
+async def _delete_stray(memory: Memory, ports: Ports, name: str) -> None:
+    """A record without an entry: whatever became of its create, it is taken away by name and uid."""
+    uid = memory.records.get(name)
+    if uid is None:
+        stored = await ports.store.get_record(name)
+        if stored is None:
+            memory.strays.discard(name)
+            return
+        uid = stored.uid
+    if await ports.store.delete_record(ObjectRef(name, uid)) in _GONE:
+        memory.records.pop(name, None)
+        memory.strays.discard(name)
+
+
+async def _release_latecomer(memory: Memory, ports: Ports, name: str) -> None:
+    """A Job that no entry knows: a create that landed after its attempt was closed. Its record is gone, so its pods
+    could not start; what its groups cost all the same is beyond what was reserved."""
+    memory.latecomers.discard(name)
+    if name in memory.draft.entries:
+        return
+    job = await ports.cluster.get_job(name)
+    if job is None:
+        return
+    await ports.cluster.release_jobs([ObjectRef(name, job.uid)])
+    ports.events.emit("alarm.raised", what="a Job that no entry knows was removed", job=name)

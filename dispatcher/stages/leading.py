@@ -1,0 +1,160 @@
+"""Take over: lease, fence the ledger, list records, Jobs and pods, then the queues; and make of it a memory.
+
+This is the one recovery procedure: at start, after another leader, after anything that left doubt. The order matters. The
+ledger is fenced before anything is read, since a deposed leader may still be writing; claims (records) are read before
+the broker, since they vanish last. Decides what each find means, by the table in docs/architecture.md; the acts that
+follow are the ordinary stages'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from dispatcher.core.attempts import Attempt, Sighting, Stage
+from dispatcher.core.inflight import ItemState
+from dispatcher.core.jobs import JobShape, attempt_name
+from dispatcher.core.ledger import Draft, Entry, EntryState, Ledger
+from dispatcher.core.observations import ClusterSeen, JobSeen
+from dispatcher.core.policy import Policy
+from dispatcher.core.records import Record, decode
+from dispatcher.core.work import Placement
+from dispatcher.memory import Memory, Ports, Tallies, release_hold
+from dispatcher.ports import Answer, ObjectRef, StoredRecord
+from dispatcher.stages import sweeping, watching
+
+LEDGER_LOST = (
+    "the ledger was missing although attempts exist: what was spent is not known, so nothing may be; "
+    "look at the bill, then lift the freeze"
+)
+
+
+async def take_over(ports: Ports, policy: Policy, tallies: Tallies) -> Memory | None:
+    """Becomes the leader and finds out how things stand; None if another one leads.
+
+    Raises LookFailed, Deposed or OutcomeUnknown where that could not be finished: nothing has been acted on, begin anew.
+    """
+    if not await ports.lease.acquire():
+        return None
+    memory, was_lost = await _fence(ports, policy)
+    records = await ports.store.list_records()
+    seen = await ports.cluster.list_all()
+    await _recall(memory, ports, policy, records, seen, was_lost=was_lost)
+    for queue in ports.queues.values():
+        await sweeping.sweep_all(memory, ports, policy, queue)
+    memory.sweep_at = ports.clock.now() + policy.lock_duration
+    memory.headroom = await ports.cluster.headroom()
+    memory.dirty |= set(memory.attempts) | set(memory.draft.entries)
+    ports.events.emit(
+        "takeover.finished",
+        epoch=memory.ledger.epoch,
+        attempts=len(memory.attempts),
+        entries=len(memory.ledger.entries),
+        known_items=len(memory.inflight),
+        received_before=tallies.received,
+    )
+    return memory
+
+
+async def _fence(ports: Ports, policy: Policy) -> tuple[Memory, bool]:
+    """Reads the ledger and writes it back with a higher epoch: whatever a deposed leader still writes is refused."""
+    stored = await ports.store.read_ledger()
+    ledger = Ledger.from_document(stored.document) if stored else Ledger()
+    now = ports.clock.now()
+    draft = Draft(ledger, policy.budgets, release_hold(policy))
+    draft.take_over(policy.budgets, now)
+    was_lost = stored is None and bool(await ports.store.list_records())
+    if was_lost:
+        draft.freeze(LEDGER_LOST)
+        ports.events.emit("alarm.raised", what=LEDGER_LOST)
+    fenced = draft.finish(now)
+    version = await ports.store.write_ledger(fenced.to_document(), stored.version if stored else None)
+    memory = Memory(ledger=fenced, version=version, draft=draft, took_over_at=ports.clock.now())
+    memory.new_draft(policy)
+    return memory, was_lost
+
+
+async def _recall(
+    memory: Memory,
+    ports: Ports,
+    policy: Policy,
+    stored_records: Sequence[StoredRecord],
+    seen: ClusterSeen,
+    *,
+    was_lost: bool,
+) -> None:
+    """Makes attempts and claims of what was found."""
+    jobs = {job.name: job for job in seen.jobs}
+    found = [(stored, decode(stored.data, stored.annotations)) for stored in stored_records]
+    records = {record.name: (stored, record) for stored, record in found}
+    for stored, record in sorted(found, key=lambda pair: (pair[1].batch, -pair[1].attempt)):
+        memory.records[record.name] = stored.uid
+        entry = memory.draft.entries.get(record.name)
+        if entry is None and was_lost and record.name in jobs:
+            entry = _adopted(memory, record, jobs[record.name], ports)
+            memory.draft.open(entry)
+        if entry is None and record.parent is None:
+            await _forget_draft(memory, ports, stored)
+        elif entry is None or entry.state is EntryState.OPEN:
+            stage = Stage.HELD if entry is None else Stage.RUNNING if record.name in jobs else Stage.OPENED
+            carried_on = attempt_name(record.batch, record.attempt + 1) in records
+            _claim(memory, stored, record, stage, carried_on=carried_on)
+    for name, entry in list(memory.draft.entries.items()):
+        memory.sightings[name] = memory.attempts[name].sight if name in memory.attempts else Sighting()
+        if name not in jobs and (entry.job_uid is not None or name not in memory.attempts):
+            await watching.look_for_job(memory, ports, name)
+        if entry.state is EntryState.OPEN and name not in memory.attempts:
+            ports.events.emit("alarm.raised", what="an open entry without a record", job=name)
+            memory.draft.close(name)
+    watching.relist(memory, seen)
+    for sight in memory.sightings.values():
+        sight.confirmed_stopped = True  # this very list is the consistent read; later sights ask again
+
+
+def _claim(memory: Memory, stored: StoredRecord, record: Record, stage: Stage, *, carried_on: bool) -> None:
+    attempt = Attempt(record, stored.uid, stored.version, stage, carried_on=carried_on)
+    memory.attempts[record.name] = attempt
+    for index, item in enumerate(record.items):
+        ruling = record.rulings.get(index)
+        if item.id in memory.inflight:
+            continue  # a later attempt of the batch has it
+        if ruling is not None and not ruling.goes_on:
+            memory.inflight.claim(item, ItemState.RULED)
+        elif stage is Stage.HELD or ruling is not None:
+            memory.inflight.claim(item, ItemState.HELD_RETRY)
+        else:
+            memory.inflight.claim(item, ItemState.IN_ATTEMPT)
+            if stage is Stage.OPENED:
+                memory.drafted.add(item.id)
+
+
+def _adopted(memory: Memory, record: Record, job: JobSeen, ports: Ports) -> Entry:
+    """An entry for an attempt whose ledger was lost: its claim, and no money (nothing is left to spend anyway)."""
+    spec = (record.job or {}).get("spec", {})
+    shape = JobShape(
+        int(spec.get("completions", len(record.items))),
+        int(spec.get("parallelism", len(record.items))),
+        int(spec.get("backoffLimitPerIndex", 0)),
+        timedelta(seconds=int(spec.get("activeDeadlineSeconds", 0))),
+    )
+    return Entry(
+        batch=record.batch,
+        attempt=record.attempt,
+        task=record.task,
+        tenant=record.tenant,
+        placement=Placement.NODE_POOL,
+        items=len(record.items),
+        written=ports.clock.now(),
+        epoch=memory.ledger.epoch,
+        shape=shape,
+        job_uid=job.uid,
+    )
+
+
+async def _forget_draft(memory: Memory, ports: Ports, stored: StoredRecord) -> None:
+    """The draft of a dead leader: no entry was opened, so no Job can have been made. Its items are still the broker's."""
+    answer = await ports.store.delete_record(ObjectRef(stored.name, stored.uid))
+    if answer in (Answer.DONE, Answer.NOT_FOUND):
+        memory.records.pop(stored.name, None)
+    else:
+        memory.strays.add(stored.name)
