@@ -1,0 +1,129 @@
+"""The status as tables and as single lines, for people.
+
+Decides how it reads. Knows nothing of where the status came from; whatever is missing in it is shown as a dash.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+_ATTEMPTS_SHOWN = 15
+_HELD_SHOWN = 10
+_WORDS = {"node_pool": "node pool", "virtual_node": "virtual node"}
+
+
+def status_view(status: Mapping[str, Any], url: str) -> RenderableType:
+    """The whole status."""
+    leading = "leads" if status.get("leading") else "does not lead"
+    cycle = status.get("cycle") or {}
+    head = Text(
+        f"{url}  {leading}, {cycle.get('count', 0)} cycles, the last took {_seconds(cycle.get('seconds_last'))}"
+    )
+    parts: list[RenderableType] = [head, _items(status.get("items") or {})]
+    parts += [_attempts(attempts)] if (attempts := status.get("attempts") or []) else []
+    parts += [_held(held)] if (held := status.get("held") or []) else []
+    parts += [_budgets(budgets)] if (budgets := status.get("budgets") or []) else []
+    subnet = status.get("subnet") or {}
+    if subnet:
+        parts.append(Text(f"subnet: {subnet.get('in_use', '-')} of {subnet.get('usable', '-')} addresses in use"))
+    return Group(*parts)
+
+
+def status_line(status: Mapping[str, Any]) -> str:
+    """The status in one line, for logs and for pipes."""
+    items = status.get("items") or {}
+    line = (
+        f"done {items.get('done', 0)}, dead-lettered {dead_lettered(items)}, in flight {items.get('in_flight', 0)}, "
+        f"backlog {items.get('backlog', 0)}"
+    )
+    return f"{line}; {held}" if (held := held_summary(status)) else line
+
+
+def held_summary(status: Mapping[str, Any]) -> str:
+    """What is held and why, as a part of a sentence; empty where nothing is."""
+    held: Counter[str] = Counter()
+    for entry in status.get("held") or []:
+        held[str(entry.get("reason", "-"))] += int(entry.get("items") or 0)
+    return ", ".join(f"held {count} ({reason})" for reason, count in sorted(held.items()))
+
+
+def dead_lettered(items: Mapping[str, Any]) -> int:
+    """All items in the dead-letter queue: those that failed and those that were refused at the door."""
+    return int(items.get("dead_lettered") or 0) + int(items.get("rejected") or 0)
+
+
+def _items(items: Mapping[str, Any]) -> Table:
+    table = _table("received", "backlog", "in flight", "done", "dead-lettered", "rejected", "retries")
+    tried = (items.get("retried_item") or 0) + (items.get("retried_platform") or 0)
+    keys = ("received", "backlog", "in_flight", "done", "dead_lettered", "rejected")
+    table.add_row(*(str(items.get(key, "-")) for key in keys), str(tried))
+    return table
+
+
+def _attempts(attempts: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("job", "task", "tenant", "where", "state", "items", "done", title="attempts")
+    for attempt in attempts[:_ATTEMPTS_SHOWN]:
+        table.add_row(
+            *(str(attempt.get(key, "-")) for key in ("job", "task", "tenant")),
+            _WORDS.get(str(attempt.get("placement")), "-"),
+            *(str(attempt.get(key, "-")) for key in ("state", "items", "done")),
+        )
+    if len(attempts) > _ATTEMPTS_SHOWN:
+        table.caption = f"and {len(attempts) - _ATTEMPTS_SHOWN} more"
+    return table
+
+
+def _held(held: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("task", "tenant", "items", "held because of", "until", title="held")
+    for entry in held[:_HELD_SHOWN]:
+        table.add_row(
+            *(str(entry.get(key, "-")) for key in ("task", "tenant", "items", "reason")), _moment(entry.get("until"))
+        )
+    if len(held) > _HELD_SHOWN:
+        table.caption = f"and {len(held) - _HELD_SHOWN} more"
+    return table
+
+
+def _budgets(budgets: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("budget", "window until", "limit", "spent", "reserved", title="budgets")
+    for account in budgets:
+        window = account.get("window") or [None, None]
+        table.add_row(
+            str(account.get("budget") or account.get("id", "-")),
+            _moment(window[1]),
+            *(_dollars(account.get(f"{kind}_usd")) for kind in ("limit", "spent", "reserved")),
+        )
+    return table
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _seconds(value: Any) -> str:
+    return "-" if value is None else f"{float(value):.3f} s"
+
+
+def _dollars(value: Any) -> str:
+    return "-" if value is None else f"${float(value):,.4f}"
+
+
+def _moment(value: Any) -> str:
+    if not value:
+        return "-"
+    try:
+        instant = datetime.fromisoformat(str(value))
+    except ValueError:
+        return str(value)
+    instant = instant.astimezone(UTC)
+    return f"{instant:%H:%M:%S}" if instant.date() == datetime.now(UTC).date() else f"{instant:%Y-%m-%d %H:%M}"

@@ -1,0 +1,13 @@
+"""The composition root: settings become objects, objects are started in order, run, and are taken down again.
+
+    data_dir   the folder of a local service: one service at a time, and how others find it
+    wiring     settings -> the configurations of the rooms
+    loop       one cycle after another: bell, pauses, watchdog
+    local      everything on this machine, in one process
+
+Decides what is connected to what. Nothing here decides about work, money or messages.
+"""
+
+from dispatcher.service.local import LocalService, run_local
+
+__all__ = ["LocalService", "run_local"]

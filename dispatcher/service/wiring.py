@@ -1,0 +1,119 @@
+"""Settings -> the configurations of the rooms, and the few small things that the core asks the world for.
+
+Decides which setting goes where. Starts nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dispatcher.core.units import Resources
+from dispatcher.core.work import WorkItem
+from dispatcher.embedded.broker import BrokerConfig, QueueConfig
+from dispatcher.embedded.processes.config import NodeConfig, ProcessClusterConfig, VirtualNodeConfig
+from dispatcher.ports import Message
+from dispatcher.queue import QueueRules, TaskTable, to_item
+from dispatcher.queue.config import ServiceBusConfig
+from dispatcher.settings import Settings
+from dispatcher.settings.checks import working_dir
+
+BATCH_ID_LENGTH = 10
+"""36^10 ids: of a million batches, one in ten thousand such services would see the same one twice."""
+_BATCH_ID_LETTERS = string.ascii_lowercase + string.digits
+BROKER_KEY_NAME = "RootManageSharedAccessKey"
+
+
+class SystemClock:
+    """The time of this machine, in UTC."""
+
+    def now(self) -> datetime:
+        """The present instant."""
+        return datetime.now(UTC)
+
+
+class RandomIds:
+    """Names that were never used before."""
+
+    def batch_id(self) -> str:
+        """A new batch id, as long as names of container groups leave room for."""
+        return "".join(secrets.choice(_BATCH_ID_LETTERS) for _ in range(BATCH_ID_LENGTH))
+
+
+def message_reader(settings: Settings, now: Callable[[], datetime]) -> Callable[[str, Message], WorkItem]:
+    """What a message of a queue asks for. Raises BadMessage for one that can never become work."""
+    table = TaskTable.of(entry.task() for entry in settings.tasks)
+    rules = queue_rules(settings)
+
+    def read(queue: str, message: Message) -> WorkItem:
+        return to_item(message, queue, table, rules[queue], now())
+
+    return read
+
+
+def queue_rules(settings: Settings) -> Mapping[str, QueueRules]:
+    """What may come from each queue."""
+    return {
+        queue.name: QueueRules(
+            tasks=frozenset(queue.tasks),
+            tenants=queue.tenants,
+            priority_max=queue.priority_max,
+            item_bytes_max=settings.service_bus.item_bytes_max,
+        )
+        for queue in settings.queues
+    }
+
+
+def broker_config(settings: Settings, journal: Path, key: str) -> BrokerConfig:
+    """The embedded broker, with the queues that the settings name."""
+    bus = settings.service_bus
+    return BrokerConfig(
+        queues=tuple(
+            QueueConfig(queue.name, lock_duration=bus.lock_duration, max_delivery_count=bus.max_delivery_count)
+            for queue in settings.queues
+        ),
+        port=settings.local.broker_port,
+        shared_access_keys={BROKER_KEY_NAME: key},
+        journal_path=journal,
+    )
+
+
+def queue_config(queue: str, connection_string: Callable[[], str]) -> ServiceBusConfig:
+    """One queue, as its adapter reaches it."""
+    return ServiceBusConfig(queue=queue, connection_string=connection_string)
+
+
+def cluster_config(settings: Settings, config_folder: Path, data_dir: Path) -> ProcessClusterConfig:
+    """The embedded cluster: its nodes, and a virtual node that refuses what Azure would."""
+    nodes = settings.local.nodes
+    room = Resources(nodes.cpu, nodes.memory)
+    return ProcessClusterConfig(
+        folder=data_dir,
+        nodes=tuple(NodeConfig(f"node-{number}", room, nodes.pods_max) for number in range(nodes.count)),
+        virtual_node=_virtual_node_config(settings),
+        work_dir=working_dir(config_folder, settings.local),
+    )
+
+
+def _virtual_node_config(settings: Settings) -> VirtualNodeConfig | None:
+    policy, local = settings.policy().virtual_node, settings.local.virtual_node
+    if policy is None:
+        return None
+
+    def or_as_told(of_local: int | None, told: int) -> int:
+        return told if of_local is None else of_local
+
+    return VirtualNodeConfig(
+        subnet_prefix=policy.subnet_prefix,
+        groups_max=or_as_told(local.groups_max, policy.groups_max),
+        cpu_millis_max=or_as_told(local.cores_max, policy.cores_max) * 1000,
+        creates_per_5_min=or_as_told(local.creates_per_5min, policy.creates_per_5min),
+        creates_per_hour=or_as_told(local.creates_per_hour, policy.creates_per_hour),
+        deletes_per_5_min=or_as_told(local.deletes_per_5min, policy.deletes_per_5min),
+        deletes_per_hour=or_as_told(local.deletes_per_hour, policy.deletes_per_hour),
+        start_delay=local.start_delay,
+        address_release_lag=local.address_release_lag,
+    )
