@@ -69,6 +69,10 @@ class Attempt:
     sight: Sighting = field(default_factory=Sighting)
     settled: set[int] = field(default_factory=set)
     """Positions whose item the broker has no more."""
+    followed: set[int] = field(default_factory=set)
+    """Positions whose ruling has been taken note of."""
+    recalled: set[int] = field(default_factory=set)
+    """Positions that had been ruled when this leader took over: an earlier one may have settled and told them."""
     carried_on: bool = False
     """The next record exists, where one is needed."""
     stopping: FailureCause | None = None

@@ -27,7 +27,7 @@ from dispatcher.core.work import Placement, Task
 from dispatcher.errors import DispatcherError
 from dispatcher.memory import Memory, Ports, Tallies
 from dispatcher.ports import Answer, Created
-from dispatcher.stages import bookkeeping, records, settling, watching
+from dispatcher.stages import bookkeeping, records, watching
 
 CREATE_SETTLES_IN = timedelta(seconds=60)
 """The API server's own limit on a request: a create sent longer ago than this will not land any more."""
@@ -42,13 +42,13 @@ class _Opening:
 
 async def launch(memory: Memory, ports: Ports, policy: Policy, plan: Plan, tallies: Tallies) -> None:
     """Carries the plan out, together with every other change of the ledger: one write for all."""
-    await _look_for_opened(memory, ports, policy, tallies)
+    await _look_for_opened(memory, ports)
     openings = await _write_records(memory, ports, policy, plan)
     opened = [opening for opening in openings if _open(memory, ports, opening)]
     await bookkeeping.write(memory, ports, policy)
     for opening in opened:
         _claimed(memory, ports, tallies, opening)
-    await _create_jobs(memory, ports, policy, tallies)
+    await _create_jobs(memory, ports, policy)
 
 
 async def _write_records(memory: Memory, ports: Ports, policy: Policy, plan: Plan) -> list[_Opening]:
@@ -173,7 +173,7 @@ def _claimed(memory: Memory, ports: Ports, tallies: Tallies, opening: _Opening) 
     )
 
 
-async def _create_jobs(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies) -> None:
+async def _create_jobs(memory: Memory, ports: Ports, policy: Policy) -> None:
     """Step (c): Jobs as recorded, sent only within LAUNCH_SEND of their entry's time."""
     now = ports.clock.now()
     due = [attempt for attempt in memory.attempts.values() if _is_due(memory, attempt, now)]
@@ -182,7 +182,7 @@ async def _create_jobs(memory: Memory, ports: Ports, policy: Policy, tallies: Ta
     answers = await ports.cluster.create_jobs([_as_recorded(memory, attempt) for attempt in due])
     for attempt, created in zip(due, answers, strict=True):
         attempt.last_create_at = now
-        await _created(memory, ports, policy, tallies, attempt, created)
+        await _created(memory, ports, policy, attempt, created)
 
 
 def _is_due(memory: Memory, attempt: Attempt, now: datetime) -> bool:
@@ -207,9 +207,7 @@ def _as_recorded(memory: Memory, attempt: Attempt) -> dict[str, object]:
     )
 
 
-async def _created(
-    memory: Memory, ports: Ports, policy: Policy, tallies: Tallies, attempt: Attempt, created: Created
-) -> None:
+async def _created(memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, created: Created) -> None:
     if created.answer is Answer.DONE and created.job is not None:
         ours = created.job.annotations
         if created.already and (
@@ -221,7 +219,7 @@ async def _created(
     elif created.answer is Answer.REFUSED and not attempt.create_unknown:
         now = ports.clock.now()
         task = policy.tasks.get(attempt.record.task)
-        await _rule_unseen(memory, ports, tallies, attempt, rules.refused(attempt, created.text, task, policy, now))
+        await _rule_unseen(memory, ports, attempt, rules.refused(attempt, created.text, task, policy, now))
         ports.events.emit("job.refused", job=attempt.name, text=created.text)
     else:
         attempt.create_unknown = True
@@ -236,16 +234,13 @@ def _seen(memory: Memory, attempt: Attempt, created: Created) -> None:
     memory.draft.job_seen(attempt.name, created.job.uid)
 
 
-async def _rule_unseen(
-    memory: Memory, ports: Ports, tallies: Tallies, attempt: Attempt, rulings: dict[int, Ruling]
-) -> None:
+async def _rule_unseen(memory: Memory, ports: Ports, attempt: Attempt, rulings: dict[int, Ruling]) -> None:
     """Rules for an attempt whose Job was never seen; settling carries it out."""
-    if await records.write_rulings(ports, attempt, rulings):
-        settling.follow(memory, ports, tallies, attempt, rulings)
-        memory.dirty.add(attempt.name)
+    await records.write_rulings(ports, attempt, rulings)
+    memory.dirty.add(attempt.name)
 
 
-async def _look_for_opened(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies) -> None:
+async def _look_for_opened(memory: Memory, ports: Ports) -> None:
     """What broke off between entry and Job: find it, or send it again, with a renewed reservation if it is late."""
     now = ports.clock.now()
     for attempt in list(memory.attempts.values()):
@@ -258,10 +253,10 @@ async def _look_for_opened(memory: Memory, ports: Ports, policy: Policy, tallies
         if job is not None:
             _seen(memory, attempt, Created(Answer.DONE, job))
         elif now - entry.written > LAUNCH_SEND:
-            await _renew_or_cancel(memory, ports, tallies, attempt, now)
+            await _renew_or_cancel(memory, ports, attempt, now)
 
 
-async def _renew_or_cancel(memory: Memory, ports: Ports, tallies: Tallies, attempt: Attempt, now: datetime) -> None:
+async def _renew_or_cancel(memory: Memory, ports: Ports, attempt: Attempt, now: datetime) -> None:
     since = max(memory.took_over_at, attempt.last_create_at or memory.took_over_at)
     if now - since < CREATE_SETTLES_IN:
         return  # a create of this leader, or of the one before, may still land
@@ -269,7 +264,7 @@ async def _renew_or_cancel(memory: Memory, ports: Ports, tallies: Tallies, attem
         memory.draft.renew(attempt.name, now)
     except NoRoom as no_room:
         ports.events.emit("attempt.cancelled", job=attempt.name, why=str(no_room))
-        await _rule_unseen(memory, ports, tallies, attempt, rules.cancelled(attempt.record))
+        await _rule_unseen(memory, ports, attempt, rules.cancelled(attempt.record))
 
 
 def may_open(memory: Memory, attempt: Attempt) -> bool:

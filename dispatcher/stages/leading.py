@@ -113,6 +113,8 @@ async def _recall(
 
 def _claim(memory: Memory, stored: StoredRecord, record: Record, stage: Stage, *, carried_on: bool) -> None:
     attempt = Attempt(record, stored.uid, stored.version, stage, carried_on=carried_on)
+    attempt.followed = set(record.rulings)
+    attempt.recalled = set(record.rulings)
     memory.attempts[record.name] = attempt
     for index, item in enumerate(record.items):
         ruling = record.rulings.get(index)

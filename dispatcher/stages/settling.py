@@ -15,7 +15,7 @@ from dispatcher.core.attempts import Attempt, Stage
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.observations import PodPhase
 from dispatcher.core.policy import Policy
-from dispatcher.core.records import Record, Ruling, RulingKind, next_record, to_annotations, to_data
+from dispatcher.core.records import Record, RulingKind, next_record, to_annotations, to_data
 from dispatcher.core.retries import RETRY_RULES
 from dispatcher.core.work import ItemId, Placement, WorkItem
 from dispatcher.memory import Memory, Ports, Tallies
@@ -36,7 +36,8 @@ async def settle(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies)
         if attempt is None:
             continue
         if attempt.stage is Stage.RUNNING:
-            await _rule(memory, ports, policy, tallies, attempt, now)
+            await _rule(memory, ports, policy, attempt, now)
+        _follow(memory, ports, tallies, attempt)
         await _carry_on(memory, ports, attempt)
         for index, item in attempt.positions(RulingKind.DEAD):
             if _may_ask(memory, item.id, now):
@@ -53,15 +54,12 @@ async def settle(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies)
             _close(memory, attempt)
 
 
-async def _rule(
-    memory: Memory, ports: Ports, policy: Policy, tallies: Tallies, attempt: Attempt, now: datetime
-) -> None:
+async def _rule(memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, now: datetime) -> None:
     if rules.unexamined(attempt):
         return  # the evidence could not be written yet; a ruling without it would forget the cause
     rulings = rules.next_rulings(attempt, policy.tasks.get(attempt.record.task), policy, now)
     if not rulings or not await records.write_rulings(ports, attempt, rulings):
         return
-    follow(memory, ports, tallies, attempt, rulings)
     entry = memory.draft.entries.get(attempt.name)
     if entry is not None and entry.placement is Placement.VIRTUAL_NODE:
         pods = attempt.sight.pods.values()
@@ -69,11 +67,18 @@ async def _rule(
             records.report_success(memory, ports, attempt.name)
 
 
-def follow(memory: Memory, ports: Ports, tallies: Tallies, attempt: Attempt, rulings: dict[int, Ruling]) -> None:
-    """What new rulings mean for the items' states, and the telling of retries."""
-    for index, ruling in rulings.items():
+def _follow(memory: Memory, ports: Ports, tallies: Tallies, attempt: Attempt) -> None:
+    """What rulings mean for the items' states, and the telling of retries.
+
+    Whoever wrote them: a write that got no answer may have happened, and what stands in the record is followed.
+    """
+    for index, ruling in attempt.record.rulings.items():
+        if index in attempt.followed:
+            continue
+        attempt.followed.add(index)
         item = attempt.record.items[index]
         if not ruling.goes_on:
+            memory.drafted.discard(item.id)
             memory.inflight.move(item.id, ItemState.RULED)
             continue
         memory.drafted.discard(item.id)
@@ -159,7 +164,10 @@ async def _remove(
         item = attempt.record.items[index]
         waiting = [copy for copy in memory.inflight.copies_of(item.id) if copy.sequence_number not in absent]
         if item.sequence_number in absent and not waiting:
-            _done(memory, ports, tallies, attempt, index, item)
+            if answer is not Answer.DONE and index in attempt.recalled:
+                _was_settled(memory, ports, attempt, index, item)
+            else:
+                _done(memory, ports, tallies, attempt, index, item)
 
 
 async def _look_up(memory: Memory, ports: Ports, queue: str, ids: Sequence[ItemId]) -> set[int]:
@@ -190,6 +198,12 @@ def _forget(memory: Memory, attempt: Attempt, index: int, item: WorkItem) -> Non
     memory.inflight.settled(item.id)
 
 
+def _was_settled(memory: Memory, ports: Ports, attempt: Attempt, index: int, item: WorkItem) -> None:
+    """Ruled before this leader took over, and absent now: the one before had settled it, and counted it."""
+    _forget(memory, attempt, index, item)
+    ports.events.emit("item.found_settled", item=item.message_id, job=attempt.name)
+
+
 def _done(memory: Memory, ports: Ports, tallies: Tallies, attempt: Attempt, index: int, item: WorkItem) -> None:
     entry = memory.draft.entries.get(attempt.name)
     placement = entry.placement if entry else None
@@ -214,8 +228,12 @@ async def _dead_letter(memory: Memory, ports: Ports, tallies: Tallies, attempt: 
     letter = _letter(memory, attempt.record, index)
     queue = ports.queues[item.queue]
     answer = await queue.dead_letter_deferred(item.sequence_number, letter)
-    if answer is not Answer.DONE and item.sequence_number not in await _look_up(memory, ports, item.queue, [item.id]):
-        return
+    if answer is not Answer.DONE:
+        if item.sequence_number not in await _look_up(memory, ports, item.queue, [item.id]):
+            return
+        if index in attempt.recalled:
+            _was_settled(memory, ports, attempt, index, item)
+            return
     _forget(memory, attempt, index, item)
     tallies.dead_lettered += 1
     ports.events.emit(
