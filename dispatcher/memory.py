@@ -63,8 +63,10 @@ class Tallies:
 
     received: int = 0
     rejected: int = 0
+    """Poison: dead-lettered at the door, never an item."""
     done: int = 0
     dead_lettered: int = 0
+    """Items given up."""
     retried: Counter[str] = field(default_factory=Counter)
     batches: Counter[str] = field(default_factory=Counter)
     items: Counter[str] = field(default_factory=Counter)

@@ -212,7 +212,7 @@ class Reconciler:
         profile = self._policy.virtual_node
         base["attempts"] = [_attempt_facts(memory, attempt) for attempt in memory.attempts.values()]
         base["held"] = [_hold_facts(hold) for hold in memory.holds]
-        base["budgets"] = bookkeeping.account_rows(memory.ledger)
+        base["budgets"] = bookkeeping.account_rows(memory.ledger, self._policy.budgets, now)
         base["subnet"] = {
             "usable": profile.addresses_max if profile else 0,
             "in_use": memory.ledger.addresses(now),

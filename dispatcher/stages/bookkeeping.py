@@ -7,13 +7,15 @@ A write without an answer may have happened: likewise, since taking over again s
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from dispatcher.core.budgets import Account, AccountId
+from dispatcher.core.budgets import Account, AccountId, Budget, Scope
 from dispatcher.core.ledger import Ledger
 from dispatcher.core.policy import Policy
 from dispatcher.core.units import NO_MONEY, Money, to_text
+from dispatcher.core.windows import window_at
 from dispatcher.memory import Memory, Ports
 
 DOCUMENT_BYTES_MAX = 1 << 20
@@ -49,8 +51,8 @@ def is_full(ledger: Ledger) -> bool:
 def tell(memory: Memory, ports: Ports, policy: Policy) -> None:
     """Tells what stands in the accounts and in the address book."""
     now = ports.clock.now()
-    rows = account_rows(memory.ledger)
-    current = [row for row in rows if row["scope"] == "all" and row["window"][0] <= to_text(now) < row["window"][1]]
+    rows = account_rows(memory.ledger, policy.budgets, now)
+    current = [row for row in rows if row["scope"] == Scope.ALL and row["current"]]
     tightest = min(current, key=lambda row: Decimal(row["limit_usd"]), default=None)
     profile = policy.virtual_node
     ports.events.emit(
@@ -65,15 +67,22 @@ def tell(memory: Memory, ports: Ports, policy: Policy) -> None:
     )
 
 
-def account_rows(ledger: Ledger) -> list[dict[str, Any]]:
-    """Every account as plain JSON values; money as decimal strings."""
+def account_rows(ledger: Ledger, budgets: tuple[Budget, ...], now: datetime) -> list[dict[str, Any]]:
+    """Every account as plain JSON values, money as decimal strings; also the present ones that nothing touched yet."""
+    untouched = {
+        budget.account_of("*", window): Account(budget.name, window, budget.limit, NO_MONEY)
+        for budget in budgets
+        if budget.scope is Scope.ALL
+        for window in [window_at(budget.window, budget.zone, now)]
+    }
     reserved = ledger.reserved()
     return [
-        _row(account_id, account, reserved.get(account_id, NO_MONEY)) for account_id, account in ledger.accounts.items()
+        _row(account_id, account, reserved.get(account_id, NO_MONEY), now)
+        for account_id, account in {**untouched, **ledger.accounts}.items()
     ]
 
 
-def _row(account_id: AccountId, account: Account, reserved: Money) -> dict[str, Any]:
+def _row(account_id: AccountId, account: Account, reserved: Money, now: datetime) -> dict[str, Any]:
     _name, scope, *_ = account_id.split("|")
     return {
         "id": account_id,
@@ -81,6 +90,7 @@ def _row(account_id: AccountId, account: Account, reserved: Money) -> dict[str, 
         "scope": scope,
         "owner": account_id.owner,
         "window": [to_text(account.window.start), to_text(account.window.end)],
+        "current": account.window.start <= now < account.window.end,
         "limit_usd": str(account.limit),
         "spent_usd": str(account.spent),
         "reserved_usd": str(reserved),

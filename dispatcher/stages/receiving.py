@@ -11,7 +11,7 @@ from datetime import datetime
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.policy import Policy
 from dispatcher.core.units import to_text
-from dispatcher.core.work import ItemId, WorkItem
+from dispatcher.core.work import ItemId
 from dispatcher.errors import BadMessage
 from dispatcher.memory import Lock, Memory, Ports, Tallies
 from dispatcher.ports import Answer, DeadLetter, Delivery, WorkQueue
@@ -72,7 +72,6 @@ async def _reject(
     for token, (delivery, letter) in poison.items():
         if answers.get(token) is Answer.DONE:
             tallies.rejected += 1
-            tallies.dead_lettered += 1
             ports.events.emit(
                 "item.rejected",
                 item=delivery.message.message_id,
@@ -113,8 +112,3 @@ def _deferred(memory: Memory, ports: Ports, item_id: ItemId, token: str, answer:
         memory.inflight.move(item_id, ItemState.BACKLOG)
     if answer is not Answer.DONE:
         ports.events.emit("defer.failed", item=str(item_id), answer=answer, at=to_text(ports.clock.now()))
-
-
-def found_deferred(memory: Memory, item: WorkItem) -> ItemState:
-    """A deferred message that nothing claims is backlog."""
-    return memory.inflight.arrive(item, ItemState.BACKLOG)
