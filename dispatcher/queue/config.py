@@ -47,6 +47,8 @@ class ServiceBusConfig:
     """A delivery with less of its lock left is given back instead of handed over."""
     pause_after_seconds: float = 0.5
     """How long the receiver may stay ready to take messages that there is no room for."""
+    pause_check_seconds: float = 5.0
+    """How often a receiver that there is no room for asks the broker for a sign of life."""
 
     operation_timeout_seconds: float = 10.0
     """How long one act or look at the broker may take, opening a connection and retries included."""
@@ -88,9 +90,9 @@ class Health:
     """How one queue's adapter is doing; ``alive`` is for liveness, ``refused`` for readiness and for people."""
 
     alive: bool
-    """The pump runs, and a receive returned (or was deliberately paused) within the watchdog's time."""
+    """The pump runs and takes turns, whether or not the broker answers: what restarting the process could mend."""
     last_receive_age_seconds: float | None
-    """Since a receive last returned, messages or none, or a pause was last looked at; None: never yet."""
+    """Since the receiver last got an answer, messages or none; None: never yet."""
     refused: str | None
     """Why the broker will not have us (wrong key, no such queue); None: it does, or nobody knows."""
     last_error: str | None

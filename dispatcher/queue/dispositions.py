@@ -1,6 +1,6 @@
 """What is to happen to a delivered message, and how the SDK is asked to do it.
 
-Decides which answer a disposition got. Refuses to know when it is its turn: the pump does.
+Decides which call of the SDK does it. Refuses to know when it is its turn (the pump does) and what an error means.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from azure.servicebus.aio import ServiceBusReceiver
 
 from dispatcher.ports import Answer, DeadLetter
 from dispatcher.queue.holding import Held
-from dispatcher.queue.translate import answer_to, lock_lost_on_second_way
 
 __all__ = ["Act", "Disposition", "ask"]
 
@@ -52,12 +51,6 @@ class Disposition:
         """Gives the answer, if somebody still waits for it."""
         if not self.answer.done():
             self.answer.set_result(answer)
-
-    def answer_for(self, error: BaseException, *, first_way: bool) -> Answer:
-        """What an error proves; ``first_way``: the receiver's own link was tried before the management link."""
-        if first_way and lock_lost_on_second_way(error):
-            return Answer.UNKNOWN
-        return answer_to(error)
 
 
 async def ask(

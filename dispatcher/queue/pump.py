@@ -20,7 +20,6 @@ from typing import Any
 import structlog
 from azure.servicebus import ServiceBusReceivedMessage, ServiceBusReceiveMode
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
-from azure.servicebus.exceptions import MessageLockLostError
 
 from dispatcher.ports import Answer, Delivery
 from dispatcher.queue.config import ServiceBusConfig
@@ -28,7 +27,8 @@ from dispatcher.queue.convert import to_message
 from dispatcher.queue.dispositions import Act, Disposition, ask
 from dispatcher.queue.holding import Held, Holding
 from dispatcher.queue.links import Clients, Link, MonotonicClock, Pace, patiently
-from dispatcher.queue.translate import breaks_link, is_busy, refusal, told
+from dispatcher.queue.sdk import give_back_credit, settle_on_own_link_only
+from dispatcher.queue.translate import answer_to, breaks_link, is_busy, refusal, told
 
 __all__ = ["Pump"]
 
@@ -82,7 +82,7 @@ class Pump:
         self._task = asyncio.create_task(self._run(self._epoch), name=f"pump of {self._config.queue}")
 
     async def stop(self) -> None:
-        """Settles what waits, gives back what nobody called for, closes the receiver. Bounded."""
+        """Settles what waits and gives back what nobody called for, within bounds. ``close`` comes after."""
         self._stopping = True
         self._wake.set()
         if self._task is not None:
@@ -91,6 +91,9 @@ class Pump:
             await asyncio.wait({self._task}, timeout=1.0)
             self._task = None
         self._abort()
+
+    async def close(self) -> None:
+        """Closes the receiver, within bounds."""
         await self._link.close()
 
     def restart(self) -> None:
@@ -188,15 +191,17 @@ class Pump:
             self._ring()
 
     async def _pause(self, receiver: ServiceBusReceiver) -> None:
-        self._returned()
         self._ring()
-        now = self._clock()
+        config, now = self._config, self._clock()
         self._paused_since = self._paused_since if self._paused_since is not None else now
+        if self.returned_at is None or now - self.returned_at > config.pause_check_seconds:
+            await self._link.called(receiver.peek_messages(1, sequence_number=1), config.operation_timeout_seconds)
+            self._returned()
         wait = _LOOK_AGAIN_SECONDS
         if self._credit > 0:
-            wait = self._paused_since + self._config.pause_after_seconds - now
+            wait = self._paused_since + config.pause_after_seconds - now
             if wait <= 0:
-                await self._link.called(_without_credit(receiver), self._config.operation_timeout_seconds)
+                await self._link.called(give_back_credit(receiver), config.operation_timeout_seconds)
                 self._credit = 0
                 wait = _LOOK_AGAIN_SECONDS
         await self._woken(wait)
@@ -226,7 +231,7 @@ class Pump:
         try:
             await patiently(call, self._config.operation_timeout_seconds / 2)
         except Exception as error:  # noqa: BLE001 - translated here, once
-            asked.resolve(asked.answer_for(error, first_way=True))
+            asked.resolve(answer_to(error))
             return error if breaks_link(error) else None
         asked.resolve(Answer.DONE)
         return None
@@ -315,28 +320,16 @@ class Pump:
         return Held(received=received, delivery=delivery, generation=self._link.generation)
 
     def _receiver(self, client: ServiceBusClient) -> ServiceBusReceiver:
-        return client.get_queue_receiver(
-            self._config.queue,
-            receive_mode=ServiceBusReceiveMode.PEEK_LOCK,
-            prefetch_count=0,
-            socket_timeout=self._config.socket_timeout_seconds,
+        return settle_on_own_link_only(
+            client.get_queue_receiver(
+                self._config.queue,
+                receive_mode=ServiceBusReceiveMode.PEEK_LOCK,
+                prefetch_count=0,
+                socket_timeout=self._config.socket_timeout_seconds,
+            )
         )
 
 
 async def _gathered(calls: Sequence[Coroutine[Any, Any, Exception | None]]) -> Exception | None:
     """All calls at once; the first failure after which the receiver must go."""
     return next((each for each in await asyncio.gather(*calls) if each is not None), None)
-
-
-async def _without_credit(receiver: ServiceBusReceiver) -> None:
-    """Takes back the credit that a receive left out, and gives back what came meanwhile.
-
-    The SDK does this when a receiver is closed, and offers no other way. Closing would cut the connection that the
-    locks of the messages still held may depend on, so its own drain is called; without it the receiver is closed.
-    """
-    transport: Any = getattr(receiver, "_amqp_transport", None)
-    handler: Any = getattr(receiver, "_handler", None)
-    drain = getattr(transport, "drain_and_release_messages_async", None)
-    if drain is None or handler is None:
-        raise MessageLockLostError(message="this version of the SDK cannot take credit back")
-    await drain(handler)

@@ -85,7 +85,7 @@ class ServiceBusQueue:
         self._watch.cancel()
         self._watch = None
         await self._pump.stop()
-        await asyncio.gather(self._remover.close(), self._steward.close())
+        await asyncio.gather(self._pump.close(), self._remover.close(), self._steward.close())
         await self._clients.close()
         self._log.info("queue.stopped")
 

@@ -102,7 +102,7 @@ class Settlement:
         try:
             await patiently(call, self._config.operation_timeout_seconds)
         except Exception as error:  # noqa: BLE001 - translated here, once
-            return asked.answer_for(error, first_way=False)
+            return answer_to(error)
         return Answer.DONE
 
     def _left(self, until: float) -> float:

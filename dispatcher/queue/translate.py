@@ -23,7 +23,7 @@ from azure.servicebus.exceptions import (
 
 from dispatcher.ports import Answer
 
-__all__ = ["answer_to", "breaks_link", "is_busy", "lock_lost_on_second_way", "refusal", "told"]
+__all__ = ["answer_to", "breaks_link", "is_busy", "refusal", "told"]
 
 _ANSWERS: tuple[tuple[type[Exception], Answer], ...] = (
     (MessageLockLostError, Answer.CONFLICT),
@@ -81,15 +81,6 @@ def is_busy(error: BaseException) -> bool:
 def breaks_link(error: BaseException) -> bool:
     """Whether the SDK object that raised this must not be used again."""
     return not isinstance(error, _LINK_STAYS_GOOD)
-
-
-def lock_lost_on_second_way(error: BaseException) -> bool:
-    """A lost lock that the management link told of, not the receiver's own.
-
-    When a disposition gets no answer on the receiver's link, the SDK tries again by the management link. "Lock lost"
-    from there may mean that the first try went through.
-    """
-    return isinstance(error, MessageLockLostError) and getattr(error, "_status_code", None) is not None
 
 
 def refusal(error: BaseException) -> str | None:
