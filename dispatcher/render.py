@@ -92,11 +92,12 @@ def _held(held: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _budgets(budgets: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("budget", "window until", "limit", "spent", "reserved", title="budgets")
+    table = _table("budget", "of", "window until", "limit", "spent", "reserved", title="budgets")
     for account in budgets:
         window = account.get("window") or [None, None]
         table.add_row(
             str(account.get("budget") or account.get("id", "-")),
+            str(account.get("owner") or "-"),
             _moment(window[1]),
             *(_dollars(account.get(f"{kind}_usd")) for kind in ("limit", "spent", "reserved")),
         )

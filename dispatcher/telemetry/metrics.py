@@ -14,6 +14,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from dispatcher.core.units import to_text
+
 _WAIT_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 _RUN_BUCKETS = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 _REMEMBERED_MAX = 200_000
@@ -40,18 +42,17 @@ class Metrics:
         self._leading = gauge("leading", "1 while this service leads.")
         self._cycle_seconds = gauge("cycle_seconds", "How long the last cycle took.")
         self._budget = gauge(
-            "budget_usd", "Dollars of a budget's present window: limit, spent, reserved.", "budget", "kind"
+            "budget_usd", "Dollars of a budget's present window: limit, spent, reserved.", "budget", "owner", "kind"
         )
         self._addresses = gauge("subnet_addresses", "Addresses of the virtual node's subnet: usable, in_use.", "kind")
         self._circuit = gauge("circuit_open", "1 while the virtual node is left alone after failures of its own.")
         self._queue_wait = self._histogram(
-            "queue_wait_seconds", "From the receipt of an item to its first launch.", _WAIT_BUCKETS, "placement"
+            "queue_wait_seconds", "From enqueueing to the launch that led to success.", _WAIT_BUCKETS, "placement"
         )
         self._run_time = self._histogram(
             "run_seconds", "From the launch of an item's last attempt to its success.", _RUN_BUCKETS, "placement"
         )
-        self._received_at: _Memory = _Memory()
-        self._launched_at: _Memory = _Memory()
+        self._launched_at: OrderedDict[str, datetime] = OrderedDict()
         self._handlers: Mapping[str, Callable[[datetime, Mapping[str, Any]], None]] = {
             "item.received": self._on_received,
             "item.rejected": self._on_rejected,
@@ -80,8 +81,6 @@ class Metrics:
         self._in_flight.set(items.get("in_flight", 0))
         self._leading.set(1 if status.get("leading") else 0)
         self._cycle_seconds.set(status.get("cycle", {}).get("seconds_last") or 0)
-        for account in status.get("budgets", ()):
-            self._set_account(account.get("budget") or account.get("id"), account)
         subnet = status.get("subnet") or {}
         for kind in ("usable", "in_use"):
             if kind in subnet:
@@ -93,53 +92,52 @@ class Metrics:
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def _on_received(self, at: datetime, facts: Mapping[str, Any]) -> None:
+    def _on_received(self, _at: datetime, facts: Mapping[str, Any]) -> None:
         self._received.labels(_label(facts, "task"), _label(facts, "tenant")).inc()
-        self._received_at.put(facts.get("item"), at)
 
-    def _on_rejected(self, _at: datetime, facts: Mapping[str, Any]) -> None:
+    def _on_rejected(self, _at: datetime, _facts: Mapping[str, Any]) -> None:
         self._settled.labels("rejected").inc()
-        self._received_at.take(facts.get("item"))
 
     def _on_launched(self, at: datetime, facts: Mapping[str, Any]) -> None:
-        placement = _label(facts, "placement")
-        self._launched.labels(placement).inc()
-        items = facts.get("items")
-        for item in items if isinstance(items, Sequence) and not isinstance(items, str) else ():
-            received_at = self._received_at.take(item)
-            if received_at is not None:
-                self._queue_wait.labels(placement).observe((at - received_at).total_seconds())
-            self._launched_at.put(item, at)
+        self._launched.labels(_label(facts, "placement")).inc()
+        self._launched_at[str(facts.get("job"))] = at
+        if len(self._launched_at) > _REMEMBERED_MAX:
+            self._launched_at.popitem(last=False)
 
     def _on_done(self, at: datetime, facts: Mapping[str, Any]) -> None:
         self._settled.labels("done").inc()
-        launched_at = self._launched_at.take(facts.get("item"))
-        if launched_at is not None:
-            self._run_time.labels(_label(facts, "placement")).observe((at - launched_at).total_seconds())
+        launched_at = self._launched_at.get(str(facts.get("job")))
+        if launched_at is None:
+            return  # launched before this service started
+        placement, ran = _label(facts, "placement"), (at - launched_at).total_seconds()
+        self._run_time.labels(placement).observe(max(0.0, ran))
+        if facts.get("waited_seconds") is not None:
+            self._queue_wait.labels(placement).observe(max(0.0, float(facts["waited_seconds"]) - ran))
 
-    def _on_dead_lettered(self, _at: datetime, facts: Mapping[str, Any]) -> None:
+    def _on_dead_lettered(self, _at: datetime, _facts: Mapping[str, Any]) -> None:
         self._settled.labels("dead_lettered").inc()
-        self._launched_at.take(facts.get("item"))
-        self._received_at.take(facts.get("item"))
 
     def _on_retried(self, _at: datetime, facts: Mapping[str, Any]) -> None:
         self._retried.labels(_label(facts, "cause"), _label(facts, "allowance")).inc()
 
     def _on_closed(self, _at: datetime, facts: Mapping[str, Any]) -> None:
+        self._launched_at.pop(str(facts.get("job")), None)
         self._cost.labels(_label(facts, "placement")).inc(max(0.0, float(facts.get("cost_usd") or 0)))
 
-    def _on_ledger(self, _at: datetime, facts: Mapping[str, Any]) -> None:
+    def _on_ledger(self, at: datetime, facts: Mapping[str, Any]) -> None:
         for kind, fact in (("usable", "addresses_usable"), ("in_use", "addresses_in_use")):
             if facts.get(fact) is not None:
                 self._addresses.labels(kind).set(float(facts[fact]))
         for account in facts.get("accounts", ()):
-            self._set_account(str(account.get("id", "")).partition("/")[0], account)
+            start, end = account.get("window") or ("", "")
+            if start <= to_text(at) < end:
+                self._set_account(account)
 
-    def _set_account(self, budget: Any, account: Mapping[str, Any]) -> None:
+    def _set_account(self, account: Mapping[str, Any]) -> None:
         for kind in ("limit", "spent", "reserved"):
             amount = account.get(f"{kind}_usd")
             if amount is not None:
-                self._budget.labels(str(budget), kind).set(float(amount))
+                self._budget.labels(_label(account, "budget"), _label(account, "owner"), kind).set(float(amount))
 
     # --- making them ------------------------------------------------------------------------------------------------
 
@@ -156,20 +154,3 @@ class Metrics:
 def _label(facts: Mapping[str, Any], key: str) -> str:
     value = facts.get(key)
     return _REST if value is None or value == "" else str(value)
-
-
-class _Memory:
-    """When something happened to an item, for as many items as there is room for; the oldest are forgotten first."""
-
-    def __init__(self) -> None:
-        self._times: OrderedDict[str, datetime] = OrderedDict()
-
-    def put(self, item: Any, at: datetime) -> None:
-        if item is None:
-            return
-        self._times[str(item)] = at
-        if len(self._times) > _REMEMBERED_MAX:
-            self._times.popitem(last=False)
-
-    def take(self, item: Any) -> datetime | None:
-        return self._times.pop(str(item), None)
