@@ -13,10 +13,11 @@ help: ## This list
 
 install: $(STAMP) ## Create .venv with the pinned, hash-checked dependencies and this package
 
-$(STAMP): requirements/dev.txt pyproject.toml scripts/make-venv
+$(STAMP): requirements/dev.txt examples/requirements.txt pyproject.toml scripts/make-venv
 	@PYTHON="$(PYTHON)" scripts/make-venv $(VENV)
 	@echo "Installing pinned dependencies into $(VENV) (about a minute, once)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/requirements.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

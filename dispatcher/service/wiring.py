@@ -95,6 +95,7 @@ def cluster_config(settings: Settings, config_folder: Path, data_dir: Path) -> P
         nodes=tuple(NodeConfig(f"node-{number}", room, nodes.pods_max) for number in range(nodes.count)),
         virtual_node=_virtual_node_config(settings),
         work_dir=working_dir(config_folder, settings.local),
+        backoff_first=settings.local.job_backoff_min,
     )
 
 

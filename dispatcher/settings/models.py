@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dispatcher.core.budgets import Budget, Scope
+from dispatcher.core.jobs import BACKOFF_FIRST
 from dispatcher.core.policy import CircuitPolicy, NodePoolPolicy, Policy, VirtualNodePolicy
 from dispatcher.core.pricing import Rates
 from dispatcher.core.units import Money, Resources
@@ -306,6 +307,8 @@ class LocalSettings(Section):
     """The port of the embedded broker on 127.0.0.1; 0: any free one."""
     working_dir: Path = Path()
     """Where commands of tasks run, as seen from the folder of this file."""
+    job_backoff_min: Duration = Field(default=BACKOFF_FIRST, examples=["10s"])
+    """How long the Job controller waits before an index's first retry; it doubles from there. Kubernetes waits 10 s."""
     nodes: LocalNodesSettings = LocalNodesSettings()
     """The real nodes."""
     virtual_node: LocalVirtualNodeSettings = LocalVirtualNodeSettings()
