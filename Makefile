@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install
+.PHONY: help install demo run test test-fast lint types simulate bench lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
@@ -20,6 +20,33 @@ $(STAMP): requirements/dev.txt examples/requirements.txt pyproject.toml scripts/
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/requirements.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+demo: $(STAMP) ## A burst of real work on this machine, from an empty folder to a verdict (ITEMS= SEED= BUDGET_USD= SUBNET= OUTPUT=)
+	@$(BIN)/dispatcher demo $(if $(ITEMS),--items $(ITEMS)) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(BUDGET_USD),--budget-usd $(BUDGET_USD)) $(if $(SUBNET),--subnet $(SUBNET)) --output $(or $(OUTPUT),demo-output)
+
+run: $(STAMP) ## The dispatcher on this machine, with its own broker, until Ctrl-C
+	@$(BIN)/dispatcher run --local
+
+test: $(STAMP) lint types ## Everything: lint, types, all tests, branch coverage of the core
+	@$(BIN)/pytest -n 2 --dist worksteal --cov --cov-branch --cov-report=term
+
+test-fast: $(STAMP) ## The tests that need no processes and no sockets; half a minute
+	@$(BIN)/pytest -n 2 tests/unit tests/property -q
+
+lint: $(STAMP) ## Style and import directions
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP) ## Strict type checks
+	@$(BIN)/mypy
+	@$(BIN)/mypy --strict examples bench
+
+simulate: $(STAMP) ## The production code under seeded faults, the laws checked after each step (SEEDS=500)
+	@$(BIN)/python -m dispatcher.simulator --seeds $(or $(SEEDS),500)
+
+bench: $(STAMP) ## Figures, each with its conditions: the plan, the broker, the adapter
+	@for script in bench/*.py; do $(BIN)/python $$script; done
 
 lock: ## Pin the dependencies anew, with hashes (needs uv)
 	uv pip compile pyproject.toml --extra demo --group dev --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o requirements/dev.txt

@@ -18,7 +18,10 @@ class BadConfiguration(DispatcherError):
 
 
 class BadMessage(DispatcherError):
-    """A message that can never become work, whoever reads it again. ``reason`` is short and stable, the text is for people."""
+    """A message that can never become work, whoever reads it again.
+
+    ``reason`` is short and stable, the text is for people.
+    """
 
     def __init__(self, reason: str, description: str) -> None:
         super().__init__(description)

@@ -108,7 +108,10 @@ class WorkQueue(Protocol):
         ...
 
     async def receive(self, count_max: int) -> Sequence[Delivery]:
-        """Hands over what has been delivered, at most ``count_max``, at once. ``count_max`` is also how many more may be fetched."""
+        """Hands over what has been delivered, at most ``count_max``, at once.
+
+        ``count_max`` is also how many more may be fetched.
+        """
         ...
 
     async def defer(self, lock_tokens: Sequence[str]) -> Mapping[str, Answer]:
@@ -139,7 +142,10 @@ class WorkQueue(Protocol):
         ...
 
     async def peek(self, from_sequence_number: int, count_max: int) -> Sequence[Peeked]:
-        """Messages of all states from a number on, in order. Nothing returned means the end; little does not. Raises LookFailed."""
+        """Messages of all states from a number on, in order.
+
+        Nothing returned means the end; little does not. Raises LookFailed.
+        """
         ...
 
 
@@ -168,11 +174,17 @@ class JobCluster(Protocol):
     """Where Jobs run. Manifests are plain batch/v1 Jobs; names are unique across the dispatcher's namespaces."""
 
     async def create_jobs(self, manifests: Sequence[Mapping[str, Any]]) -> Sequence[Created]:
-        """Creates Jobs, each under its own name, answers in the same order. A name that exists is DONE with ``already`` set."""
+        """Creates Jobs, each under its own name, answers in the same order.
+
+        A name that exists is DONE with ``already`` set.
+        """
         ...
 
     async def get_job(self, name: str) -> JobSeen | None:
-        """The Job of that name from a consistent read; None only if the server says that there is none. Raises LookFailed."""
+        """The Job of that name from a consistent read; None only if the server says that there is none.
+
+        Raises LookFailed.
+        """
         ...
 
     async def list_all(self) -> ClusterSeen:
@@ -184,7 +196,10 @@ class JobCluster(Protocol):
         ...
 
     async def delete_jobs(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
-        """Marks Jobs for deletion (background). Our finalizer keeps them readable; no new pods are made, running pods run on."""
+        """Marks Jobs for deletion (background).
+
+        Our finalizer keeps them readable; no new pods are made, running pods run on.
+        """
         ...
 
     async def release_jobs(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
@@ -262,7 +277,10 @@ class LedgerStore(Protocol):
     async def create_records(
         self, records: Sequence[tuple[str, Mapping[str, str], Mapping[str, str]]]
     ) -> Sequence[RecordCreated]:
-        """Creates records of (name, data, annotations), with our finalizer. A name that exists is DONE with ``already`` set."""
+        """Creates records of (name, data, annotations), with our finalizer.
+
+        A name that exists is DONE with ``already`` set.
+        """
         ...
 
     async def get_record(self, name: str) -> StoredRecord | None:
@@ -273,10 +291,11 @@ class LedgerStore(Protocol):
         """All records, consistent, all pages. Raises LookFailed."""
         ...
 
-    async def replace_annotations(
-        self, name: str, version: str, annotations: Mapping[str, str]
-    ) -> tuple[Answer, str]:
-        """Replaces a record's annotations if it still has that version: (DONE, new version). CONFLICT: it has another. UNKNOWN: read it."""
+    async def replace_annotations(self, name: str, version: str, annotations: Mapping[str, str]) -> tuple[Answer, str]:
+        """Replaces a record's annotations if it still has that version.
+
+        (DONE, new version); CONFLICT: it has another; UNKNOWN: read it to see which.
+        """
         ...
 
     async def delete_record(self, ref: ObjectRef) -> Answer:

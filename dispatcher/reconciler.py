@@ -1,9 +1,9 @@
 """The cycle: receive, batch, route, launch, watch, settle.
 
-One straight line, one owner: nothing else acts on items, records, the ledger or Jobs. It looks, asks the core, and acts;
-the order of acts is what makes a crash between any two of them harmless. After anything that leaves doubt (another
-leader wrote, a write got no answer) the memory is thrown away and taken over anew. It does not sleep, and knows no
-time-outs: those belong to the adapters and to the service around it.
+One straight line, one owner: nothing else acts on items, records, the ledger or Jobs. It looks, asks the core, and
+acts; the order of acts is what makes a crash between any two of them harmless. After anything that leaves doubt
+(another leader wrote, a write got no answer) the memory is thrown away and taken over anew. It does not sleep, and
+knows no time-outs: those belong to the adapters and to the service around it.
 """
 
 from __future__ import annotations

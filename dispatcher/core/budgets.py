@@ -3,12 +3,13 @@
 Decides which accounts a launch touches and how much it reserves in each. Knows nothing of how accounts are stored
 (that is the ledger) nor of why a launch is wanted (that is routing).
 
-**What a launch reserves.** A Job keeps at most P pods active for at most D seconds, so its active pods bill at most
-P x D. Every one of the G groups it can ever make may outlive its pod by the tail. With all of it in one window the
-worst case is therefore rate x (P x D + G x tail), and no Job can bill more. "Parallelism x deadline plus one tail" is no
+**What a launch reserves.** A Job keeps at most P pods active for at most D seconds, so its active pods bill at most P
+x D. Every one of the G groups it can ever make may outlive its pod by the tail. With all of it in one window the worst
+case is therefore rate x (P x D + G x tail), and no Job can bill more. "Parallelism x deadline plus one tail" is no
 bound: of 60,000 random Jobs it was broken by more than half. The Job may come to exist any time between the writing of
-its entry and ``launch_grace`` later, and clocks may differ by ``clock_error``; so for a window w the seconds that count are
-those of w within [written - error, written + grace + D + error), and for tails the same with its end one tail later.
+its entry and ``launch_grace`` later, and clocks may differ by ``clock_error``; so for a window w the seconds that
+count are those of w within [written - error, written + grace + D + error), and for tails the same with its end one
+tail later.
 """
 
 from __future__ import annotations

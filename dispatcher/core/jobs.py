@@ -192,7 +192,10 @@ def manifest(
 def ready_to_create(
     recorded: Mapping[str, Any], *, record_uid: str, items_digest: str, epoch: int, stop_at: datetime
 ) -> dict[str, Any]:
-    """The recorded manifest with what belongs to this very create: whose it is, and the time at which to stop by itself."""
+    """The recorded manifest with what belongs to this very create.
+
+    Whose it is, and the time at which to stop by itself.
+    """
     metadata = dict(recorded["metadata"])
     metadata["annotations"] = {
         **metadata["annotations"],

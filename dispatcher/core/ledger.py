@@ -418,7 +418,10 @@ class Draft:
         return cost
 
     def _book(self, entry: Entry, start: datetime, end: datetime) -> Entry:
-        """Moves each window's own seconds from reserved to spent, in one change; beyond what is reserved: an overrun."""
+        """Moves each window's own seconds from reserved to spent, in one change; beyond what is reserved.
+
+        An overrun.
+        """
         reserved = dict(entry.reserved)
         accounts = accounts_of(self._accounts, self._budgets, entry.tenant, start, end)
         for account_id, account in accounts.items():

@@ -92,7 +92,10 @@ class ClusterSeen:
 
 @dataclass(frozen=True, slots=True)
 class ClusterChanges:
-    """What a watch reported since it was last asked. ``relisted`` means: this is everything, forget what is not in it."""
+    """What a watch reported since it was last asked.
+
+    ``relisted`` means: this is everything, forget what is not in it.
+    """
 
     jobs: tuple[JobSeen, ...] = ()
     pods: tuple[PodSeen, ...] = ()

@@ -29,7 +29,8 @@ class NodePoolPolicy:
 class VirtualNodePolicy:
     """What Azure allows on the virtual node, and what it costs.
 
-    Defaults are ACI's documented ones: 100 groups and 100 cores a region, 100 creates and deletes per 5 minutes, 300 an hour.
+    Defaults are ACI's documented ones: 100 groups and 100 cores a region, 100 creates and deletes per 5 minutes, 300
+    an hour.
     """
 
     subnet_prefix: int = 24

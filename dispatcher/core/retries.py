@@ -1,7 +1,7 @@
 """Whether a failed item is tried again: failure cause x failures so far -> retry, not before when; or give up.
 
-Decides by a table. An item has two allowances, counted apart: its own (the task's backoff_limit), which its program uses
-up, and the platform's, which nobody's program is to blame for. Knows nothing of how a failure was recognised.
+Decides by a table. An item has two allowances, counted apart: its own (the task's backoff_limit), which its program
+uses up, and the platform's, which nobody's program is to blame for. Knows nothing of how a failure was recognised.
 """
 
 from __future__ import annotations

@@ -142,23 +142,24 @@ class Room:
             return Held(HoldReason.WAITING_TO_SPILL, spill_at, "no node has room; it may spill then")
         if self._frozen:
             return Held(HoldReason.VIRTUAL_NODE_FROZEN, detail=self._frozen)
-        count, held = self._virtual_fit(demand, profile, parallelism)
+        count, held = self._virtual_fit(demand, profile, self.addresses, parallelism)
         if held is not None:
             return held
-        return self._place_on_virtual_node(demand, profile, count, nodes_allowed)
+        return self._place_on_virtual_node(demand, profile, self.addresses, count)
 
-    def _virtual_fit(self, demand: Demand, profile: VirtualNodePolicy, parallelism: int) -> tuple[int, Held | None]:
+    def _virtual_fit(
+        self, demand: Demand, profile: VirtualNodePolicy, addresses: AddressBook, parallelism: int
+    ) -> tuple[int, Held | None]:
         """How many pods may go there; none at all comes with the reason."""
         task, needed = demand.task, demand.count if demand.whole else 1
         if self._circuit_left is not None and self._circuit_left < needed:
             return 0, Held(
                 HoldReason.CIRCUIT_OPEN, self._circuit.probe_at, f"{self._circuit.failures} failures in a row"
             )
-        assert self.addresses is not None  # the caller has looked
-        groups, reason = self.addresses.fit(task.requests)
+        groups, reason = addresses.fit(task.requests)
         if groups < needed:
-            detail = f"{groups} more pods of {task.name} fit, {needed} needed; {self.addresses.in_use} addresses in use"
-            return 0, Held(reason, self.addresses.next_release, detail)
+            detail = f"{groups} more pods of {task.name} fit, {needed} needed; {addresses.in_use} addresses in use"
+            return 0, Held(reason, addresses.next_release, detail)
         if parallelism < needed:
             return 0, Held(HoldReason.TASK_PARALLELISM, detail=f"{parallelism} more pods of {task.name} may run")
         unit = self._worst(task, profile, 1)
@@ -173,13 +174,13 @@ class Room:
         return WorstCase(shape, group_rate(task.requests, profile.rates), profile.tail)
 
     def _place_on_virtual_node(
-        self, demand: Demand, profile: VirtualNodePolicy, count: int, nodes_allowed: bool
+        self, demand: Demand, profile: VirtualNodePolicy, addresses: AddressBook, count: int
     ) -> Placed:
-        assert self.addresses is not None  # the caller has looked
         worst = self._worst(demand.task, profile, count)
         self._money.take(demand.tenant, worst, self._now)
-        self.addresses.take(demand.task.requests, count)
+        addresses.take(demand.task.requests, count)
         if self._circuit_left is not None:
             self._circuit_left -= count
+        nodes_allowed = Placement.NODE_POOL in demand.task.placements
         why = Why.WAITED_TOO_LONG if nodes_allowed else Why.NO_NODES_ALLOWED
         return Placed(Placement.VIRTUAL_NODE, worst.shape, worst.total(), why)

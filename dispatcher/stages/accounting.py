@@ -1,7 +1,8 @@
 """Account: what was seen of paid pods is noted, charged once, and given back what is left.
 
-Brings sightings into the ledger's draft. Decides when a group has stopped and what it cost: with read access to ACI from
-the group's own times; without it from ours, as an upper bound, after the tail by which a group may outlive its pod.
+Brings sightings into the ledger's draft. Decides when a group has stopped and what it cost: with read access to ACI
+from the group's own times; without it from ours, as an upper bound, after the tail by which a group may outlive its
+pod.
 """
 
 from __future__ import annotations

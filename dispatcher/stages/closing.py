@@ -1,7 +1,7 @@
-"""Close: what nobody needs any more is cleared away, in the order that keeps a crash harmless: record, then Job, then entry.
+"""Close: what nobody needs any more is cleared away, in an order that keeps a crash harmless.
 
-A record is deleted before its Job, so that a create still under way has no power: its pods cannot start without the
-record. Finished pods of the virtual node go as soon as they are noted and written up: each holds an address.
+Record first, then Job, then entry: a create still under way has no power once the record is gone, since its pods cannot
+start without it. Finished pods of the virtual node go as soon as they are noted and written up: each holds an address.
 """
 
 from __future__ import annotations
@@ -65,15 +65,15 @@ async def _release_job(memory: Memory, ports: Ports, entry: Entry) -> None:
     sight = memory.sight(entry.name)
     if sight.job is None:
         await watching.look_for_job(memory, ports, entry.name)
-        if sight.job is None:
-            # Never seen, and its record is gone: a create that still lands has no power, and is cleared on sight.
-            sight.job_gone = True
-            return
+    job = sight.job
+    if job is None:
+        # Never seen, and its record is gone: a create that still lands has no power, and is cleared on sight.
+        sight.job_gone = True
+        return
     noted = memory.ledger.entries[entry.name].pods
     if entry.paid and any(uid not in noted and uid not in sight.dropped for uid in sight.pods):
         return
-    assert sight.job is not None  # looked at above
-    [answer] = await ports.cluster.release_jobs([ObjectRef(entry.name, sight.job.uid)])
+    [answer] = await ports.cluster.release_jobs([ObjectRef(entry.name, job.uid)])
     if answer in _GONE:
         await watching.look_for_job(memory, ports, entry.name)
 

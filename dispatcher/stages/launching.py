@@ -1,8 +1,8 @@
-"""Launch: record, ledger, Job, in that order, each after the answer to the one before; repair of what broke off between.
+"""Launch: record, ledger, Job, each after the answer to the one before; repair of what broke off between.
 
-Carries out a plan and what a crash left of one; decides nothing of what is launched. An attempt that is opened and whose
-Job was never seen is looked for by name; its create is repeated under the same name, with a renewed reservation if the
-first has run out of time, or the attempt is cancelled. A create that got no answer is never simply given up.
+Carries out a plan and what a crash left of one; decides nothing of what is launched. An attempt that is opened and
+whose Job was never seen is looked for by name; its create is repeated under the same name, with a renewed reservation
+if the first has run out of time, or the attempt is cancelled. A create that got no answer is never simply given up.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dispatcher.core.budgets import LAUNCH_GRACE, LAUNCH_SEND
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.jobs import ANNOTATION_DIGEST, ANNOTATION_RECORD_UID, manifest, ready_to_create
 from dispatcher.core.ledger import Entry, NoRoom
+from dispatcher.core.observations import JobSeen
 from dispatcher.core.plan import Launch, Plan
 from dispatcher.core.policy import Policy
 from dispatcher.core.pricing import group_rate
@@ -197,7 +198,8 @@ def _is_due(memory: Memory, attempt: Attempt, now: datetime) -> bool:
 
 def _as_recorded(memory: Memory, attempt: Attempt) -> dict[str, object]:
     entry = memory.ledger.entries[attempt.name]
-    assert attempt.record.job is not None  # written before the entry was opened
+    if attempt.record.job is None:
+        raise DispatcherError(f"record {attempt.name} has an entry and no Job written in it; it was tampered with")
     return ready_to_create(
         attempt.record.job,
         record_uid=attempt.record_uid,
@@ -215,7 +217,7 @@ async def _created(memory: Memory, ports: Ports, policy: Policy, attempt: Attemp
             or ours.get(ANNOTATION_DIGEST) != attempt.record.items_digest
         ):
             raise DispatcherError(f"Job {attempt.name} exists and is not ours; its name must never be used twice")
-        _seen(memory, attempt, created)
+        _seen(memory, attempt, created.job)
     elif created.answer is Answer.REFUSED and not attempt.create_unknown:
         now = ports.clock.now()
         task = policy.tasks.get(attempt.record.task)
@@ -226,12 +228,11 @@ async def _created(memory: Memory, ports: Ports, policy: Policy, attempt: Attemp
         ports.events.emit("job.create_unanswered", job=attempt.name, answer=created.answer)
 
 
-def _seen(memory: Memory, attempt: Attempt, created: Created) -> None:
-    assert created.job is not None  # the caller has looked
+def _seen(memory: Memory, attempt: Attempt, job: JobSeen) -> None:
     if attempt.sight.job is None:
-        attempt.sight.job = created.job
+        attempt.sight.job = job
     watching.exists(memory, attempt)
-    memory.draft.job_seen(attempt.name, created.job.uid)
+    memory.draft.job_seen(attempt.name, job.uid)
 
 
 async def _rule_unseen(memory: Memory, ports: Ports, attempt: Attempt, rulings: dict[int, Ruling]) -> None:
@@ -251,7 +252,7 @@ async def _look_for_opened(memory: Memory, ports: Ports) -> None:
             continue
         job = await ports.cluster.get_job(attempt.name)
         if job is not None:
-            _seen(memory, attempt, Created(Answer.DONE, job))
+            _seen(memory, attempt, job)
         elif now - entry.written > LAUNCH_SEND:
             await _renew_or_cancel(memory, ports, attempt, now)
 

@@ -1,9 +1,9 @@
 """Take over: lease, fence the ledger, list records, Jobs and pods, then the queues; and make of it a memory.
 
-This is the one recovery procedure: at start, after another leader, after anything that left doubt. The order matters. The
-ledger is fenced before anything is read, since a deposed leader may still be writing; claims (records) are read before
-the broker, since they vanish last. Decides what each find means, by the table in docs/architecture.md; the acts that
-follow are the ordinary stages'.
+This is the one recovery procedure: at start, after another leader, after anything that left doubt. The order matters.
+The ledger is fenced before anything is read, since a deposed leader may still be writing; claims (records) are read
+before the broker, since they vanish last. Decides what each find means, by the table in docs/architecture.md; the acts
+that follow are the ordinary stages'.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ LEDGER_LOST = (
 async def take_over(ports: Ports, policy: Policy, tallies: Tallies) -> Memory | None:
     """Becomes the leader and finds out how things stand; None if another one leads.
 
-    Raises LookFailed, Deposed or OutcomeUnknown where that could not be finished: nothing has been acted on, begin anew.
+    Raises LookFailed, Deposed or OutcomeUnknown where that could not be finished: nothing has been acted on, begin
+    anew.
     """
     if not await ports.lease.acquire():
         return None
@@ -154,7 +155,10 @@ def _adopted(memory: Memory, record: Record, job: JobSeen, ports: Ports) -> Entr
 
 
 async def _forget_draft(memory: Memory, ports: Ports, stored: StoredRecord) -> None:
-    """The draft of a dead leader: no entry was opened, so no Job can have been made. Its items are still the broker's."""
+    """The draft of a dead leader: no entry was opened, so no Job can have been made.
+
+    Its items are still the broker's.
+    """
     answer = await ports.store.delete_record(ObjectRef(stored.name, stored.uid))
     if answer in (Answer.DONE, Answer.NOT_FOUND):
         memory.records.pop(stored.name, None)

@@ -1,4 +1,6 @@
-"""Receive: deliveries become known items; poison goes to the dead-letter queue; what is known already is deferred again.
+"""Receive: deliveries become known items; poison goes to the dead-letter queue.
+
+What is known already is deferred again.
 
 Decides nothing: what a body becomes, the reader of messages says; what an item may become, the table of moves.
 """

@@ -1,4 +1,4 @@
-"""Settle: rulings are written, then carried out at the broker; what goes on gets its next record; what is over is closed.
+"""Settle: rulings are written, then carried out at the broker; what goes on gets its record, what is over is closed.
 
 Nothing is done at the broker for a launched item before its ruling stands in the record. Decides nothing of what a
 ruling is; decides how to ask the broker when it gave no clear answer: "not found" proves nothing of any single number,
@@ -266,7 +266,10 @@ def _letter(memory: Memory, record: Record, index: int) -> DeadLetter:
 
 
 def _close(memory: Memory, attempt: Attempt) -> None:
-    """Nothing is claimed any more: with the next ledger write the entry is closing, and what is left is cleared away."""
+    """Nothing is claimed any more.
+
+    With the next ledger write the entry is closing, and what is left is cleared away.
+    """
     if attempt.name in memory.draft.entries:
         memory.draft.close(attempt.name)
     else:
