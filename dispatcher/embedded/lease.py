@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -18,19 +18,11 @@ from dispatcher.embedded.objects import ObjectStore, StoredObject, StoreWriteFai
 from dispatcher.errors import OutcomeUnknown
 
 if TYPE_CHECKING:
-    from dispatcher.ports import Lease
+    from dispatcher.ports import Clock, Lease
 
 log = structlog.get_logger(__name__)
 
 _KIND = "lease"
-
-
-class Clock(Protocol):
-    """What the time is."""
-
-    def now(self) -> datetime:
-        """The present instant, timezone-aware."""
-        ...
 
 
 class EmbeddedLease:

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from dispatcher.core.jobs import FINALIZER
-from dispatcher.embedded.objects import ObjectStore, StoredObject, StoreWriteFailed, Transaction
-from dispatcher.errors import Deposed, OutcomeUnknown
+from dispatcher.embedded.answers import Failed
+from dispatcher.embedded.objects import ObjectStore, StoredObject, Transaction
+from dispatcher.errors import Deposed
 from dispatcher.ports import Answer, ObjectRef, RecordCreated, StoredLedger, StoredRecord
 
 if TYPE_CHECKING:
     from dispatcher.ports import LedgerStore
-
-log = structlog.get_logger(__name__)
 
 RECORD_KIND = "record"
 _LEDGER_KIND = "ledger"
@@ -117,25 +113,6 @@ class EmbeddedLedgerStore:
         with failed:
             return await self._objects.write(delete)
         return failed.answer or Answer.UNKNOWN
-
-
-@dataclass(slots=True)
-class Failed:
-    """Turns the store's errors into answers, for the acts that answer with a value."""
-
-    answer: Answer | None = None
-    text: str = ""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, StoreWriteFailed | OutcomeUnknown):
-            return False
-        self.answer = Answer.UNKNOWN if isinstance(error, OutcomeUnknown) else Answer.REFUSED
-        self.text = str(error)
-        log.error("store.write_failed", answer=self.answer.value, error=self.text)
-        return True
 
 
 def _create(seen: Transaction, name: str, data: Mapping[str, str], annotations: Mapping[str, str]) -> RecordCreated:

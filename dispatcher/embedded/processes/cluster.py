@@ -12,14 +12,13 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.observations import ClusterChanges, ClusterSeen, GroupSeen, JobSeen, NodeHeadroom
-from dispatcher.embedded.ledger_store import Failed
+from dispatcher.embedded.answers import Failed
 from dispatcher.embedded.objects import ObjectStore, StoreWriteFailed
 from dispatcher.embedded.processes.config import ProcessClusterConfig
 from dispatcher.embedded.processes.controller import JobStatus, active
@@ -31,7 +30,7 @@ from dispatcher.embedded.processes.node_pool import measured, rooms
 from dispatcher.embedded.processes.only_one import OnlyOne
 from dispatcher.embedded.processes.pods import Ending, Job, Pod
 from dispatcher.embedded.processes.processes import Processes, kill_strays
-from dispatcher.embedded.processes.recovery import recover
+from dispatcher.embedded.processes.recovery import recover, sweep
 from dispatcher.embedded.processes.starting import Answer as StartAnswer
 from dispatcher.embedded.processes.starting import Starter
 from dispatcher.embedded.processes.turns import (
@@ -50,21 +49,15 @@ from dispatcher.errors import DispatcherError, LookFailed, OutcomeUnknown
 from dispatcher.ports import Answer, Created, ObjectRef
 
 if TYPE_CHECKING:
-    from dispatcher.ports import AciAccount, JobCluster
+    from dispatcher.ports import AciAccount, Clock, JobCluster
 
 log = structlog.get_logger(__name__)
 
 _LOOK_AGAIN_S = 1.0
 """The longest sleep of the pump: the clock that is handed in may have been set meanwhile."""
+_GATHER_S = 0.005
+"""How long news wait for company: pods that start or end together make a few turns, not one each."""
 _GONE_WITHIN_S = 10.0
-
-
-class Clock(Protocol):
-    """What the time is."""
-
-    def now(self) -> datetime:
-        """The present instant, timezone-aware."""
-        ...
 
 
 def _nobody_listens() -> None:
@@ -101,6 +94,7 @@ class ProcessCluster:
         self._vanished: set[str] = set()
         """Pods whose process is gone without a word; somebody looks after what is left of them."""
         self._ending = False
+        self._leaving = False
 
     # --- its life ---
 
@@ -111,6 +105,7 @@ class ProcessCluster:
         """
         self._folders.path.mkdir(parents=True, exist_ok=True)
         self._only_one.take()
+        self._leaving = self._ending = False
         try:
             self._hands = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pods")
             self._processes = Processes(self._process_ended, self._config.kill_grace)
@@ -127,8 +122,9 @@ class ProcessCluster:
     async def stop(self) -> None:
         """Lets go of everything; the pods' processes run on, and the next start finds them."""
         if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.wait({self._pump})
+            self._leaving = True
+            self._wake.set()
+            await asyncio.wait({self._pump})  # a turn that is under way is finished; the store bounds how long it takes
             self._pump = None
         if self._starter is not None:
             await self._starter.stop()
@@ -300,10 +296,11 @@ class ProcessCluster:
 
     async def _run(self) -> None:
         try:
-            while True:
+            while not self._leaving:
                 self._wake.clear()
                 sleep_s = await self._take_turn()
-                await _wait(self._wake, sleep_s)
+                if await _wait(self._wake, sleep_s):
+                    await asyncio.sleep(_GATHER_S)
         except Exception:
             log.exception("cluster.broken")
             self._on_news()  # whoever looks now is told by LookFailed
@@ -313,6 +310,8 @@ class ProcessCluster:
         """One turn; how long nothing will happen by itself."""
         if self._ending:
             return _LOOK_AGAIN_S
+        if self._parts()[1].broken:
+            raise RuntimeError("the starter has ended before its time")
         async with self._turn:
             try:
                 facts = tuple(self._facts)
@@ -423,7 +422,8 @@ class ProcessCluster:
     async def _recover(self) -> None:
         processes, _ = self._parts()
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._hands, self._folders.sweep, tuple(self._world.pods))
+        for left in self._folders.unknown(self._world.pods):
+            await loop.run_in_executor(self._hands, sweep, left)
         pods = dict(self._world.pods)
         for pod in self._world.pods.values():
             if pod.generation == 0 or pod.finished or pod.finished_at is not None:
@@ -446,11 +446,13 @@ def _found(there: Job | Pod | None, ref: ObjectRef) -> Answer:
     return Answer.DONE if there.uid == ref.uid else Answer.CONFLICT
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
+async def _wait(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event came in time."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):  # wait_for of Python 3.11 may swallow a cancellation
+            return await event.wait()
     except TimeoutError:
-        return
+        return False
 
 
 if TYPE_CHECKING:

@@ -74,6 +74,11 @@ class PodFolder:
         pid, start, boot = text.split(" ")
         return Claim(ProcessIdentity(int(pid), start, boot), at)
 
+    def claims(self) -> list[Claim]:
+        """All claims that were made here, one for each try of starting the pod."""
+        generations = sorted(int(path.name.partition("-")[2]) for path in self.path.glob("claim-*"))
+        return [claim for generation in generations if (claim := self.claim(generation)) is not None]
+
     def forbid(self, generation: int) -> bool:
         """Makes the claim ourselves, so that no wrapper still on its way ever gets it; whether we were first."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -124,9 +129,7 @@ class PodFolders:
         """The folder of one pod."""
         return PodFolder(self.path / uid)
 
-    def sweep(self, known: Iterable[str]) -> None:
-        """Removes folders of pods that are no more; their process was gone before they were forgotten."""
+    def unknown(self, known: Iterable[str]) -> list[PodFolder]:
+        """The folders of pods that are no more."""
         keep = set(known)
-        for path in self.path.iterdir():
-            if path.name not in keep:
-                PodFolder(path).remove()
+        return [PodFolder(path) for path in self.path.iterdir() if path.name not in keep]

@@ -97,9 +97,8 @@ def _write(seen: Transaction, old: World, new: World) -> None:
     _write_kind(seen, _JOB, old.jobs, new.jobs, job_to_json, job_uid)
     _write_kind(seen, _POD, old.pods, new.pods, pod_to_json, _own_name)
     _write_kind(seen, _GROUP, old.meter.groups, new.meter.groups, group_to_json, _own_name)
-    before, after = rates_to_json(old.meter), rates_to_json(new.meter)
-    if before != after:
-        seen.put(_METER, _RATES, after, uid=_RATES)
+    if old.meter is not new.meter:
+        seen.put(_METER, _RATES, rates_to_json(new.meter), uid=_RATES)
 
 
 def _own_name(name: str, _: Pod | Group) -> str:

@@ -63,8 +63,8 @@ def launch(order: Launch) -> ProcessIdentity | None:
 
     Raises CannotStart, and OSError where the machine would not.
     """
-    command = [expand(word, order.environment) for word in order.command]
-    _check(command[0], order)
+    program, *args = (expand(word, order.environment) for word in order.command)
+    command = [_find(program, order), *args]
     order.folder.lay_out(order.items)
     with order.folder.log.open("ab") as log:
         process = subprocess.Popen(
@@ -92,13 +92,16 @@ def _tool(name: str) -> str:
     return found
 
 
-def _check(program: str, order: Launch) -> None:
-    """Says clearly what a shell would only say by a number."""
+def _find(program: str, order: Launch) -> str:
+    """The program, found as the shell would; says clearly what a shell would only say by a number."""
     if "/" in program:
         path = order.work_dir / program
         if not path.exists():
             raise CannotStart(f'exec: "{program}": no such file (looked in {order.work_dir})', 127)
         if path.is_dir() or not os.access(path, os.X_OK):
             raise CannotStart(f'exec: "{program}": permission denied, it cannot be executed', 126)
-    elif shutil.which(program, path=order.environment.get("PATH", os.defpath)) is None:
+        return str(path)
+    found = shutil.which(program, path=order.environment.get("PATH", os.defpath))
+    if found is None:
         raise CannotStart(f'exec: "{program}": executable file not found in $PATH', 127)
+    return found  # with its path, or the wrapper's shell might run a function or builtin of that name

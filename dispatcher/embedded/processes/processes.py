@@ -52,7 +52,7 @@ class Processes:
         running = self._running.get(uid)
         if running is None or running.kill_timer is not None:
             return
-        _signal_group(running.process, signal.SIGTERM)
+        signal_group(running.process, signal.SIGTERM)
         grace = self._kill_grace.total_seconds()
         running.kill_timer = asyncio.get_running_loop().call_later(grace, self.kill, uid)
 
@@ -60,7 +60,7 @@ class Processes:
         """Ends a pod's processes at once."""
         running = self._running.get(uid)
         if running is not None:
-            _signal_group(running.process, signal.SIGKILL)
+            signal_group(running.process, signal.SIGKILL)
 
     def running(self) -> tuple[str, ...]:
         """The pods that have a process."""
@@ -81,7 +81,7 @@ class Processes:
         self._on_end(uid)
 
 
-def _signal_group(process: ProcessIdentity, number: signal.Signals) -> None:
+def signal_group(process: ProcessIdentity, number: signal.Signals) -> None:
     """Signals the group that a wrapper leads, if that very wrapper still lives."""
     if process.lives():
         with contextlib.suppress(ProcessLookupError):

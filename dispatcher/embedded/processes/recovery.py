@@ -7,6 +7,7 @@ there are never two processes of one pod. Knows nothing of Jobs.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,7 +17,7 @@ from dispatcher.core.units import UTC
 from dispatcher.embedded.identity import ProcessIdentity, boot
 from dispatcher.embedded.processes.folders import Claim, PodFolder
 from dispatcher.embedded.processes.pods import Pod
-from dispatcher.embedded.processes.processes import find_again, kill_strays
+from dispatcher.embedded.processes.processes import find_again, kill_strays, signal_group
 from dispatcher.embedded.processes.turns import Ended, Fact, Started
 
 
@@ -48,6 +49,16 @@ def recover(pod: Pod, folder: PodFolder, now: datetime) -> Recovered:
     if process is not None:
         return Recovered(pod, (started,), process)
     return Recovered(pod, (started, _vanished(pod, claim, now)))
+
+
+def sweep(folder: PodFolder) -> None:
+    """Removes what is left of a pod that the store does not know. Usually that is its folder only; if the store was
+    replaced by hand its process may run still, and nobody would ever account for it.
+    """
+    for claim in folder.claims():
+        if claim.process is not None:
+            signal_group(claim.process, signal.SIGKILL)
+    folder.remove()
 
 
 def _end_of(pod: Pod, folder: PodFolder) -> Ended | None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -24,17 +23,12 @@ from dispatcher.embedded.processes.pods import Pod
 from dispatcher.embedded.processes.turns import NotStarted, missing_record
 from dispatcher.errors import LookFailed
 
+if TYPE_CHECKING:
+    from dispatcher.ports import Clock
+
 log = structlog.get_logger(__name__)
 
 _LOOK_AGAIN_S = 0.5
-
-
-class Clock(Protocol):
-    """What the time is."""
-
-    def now(self) -> datetime:
-        """The present instant, timezone-aware."""
-        ...
 
 
 class Items(Protocol):
@@ -87,10 +81,13 @@ class Starter:
             self._waiting[uid] = (self._waiting[uid][0], None)
 
     async def stop(self) -> None:
-        """Finishes the start that is under way, and no other. Raises what broke the starter, if something did."""
+        """Finishes the start that is under way, and no other. May be repeated."""
+        was_broken = self.broken
         self._stopping.set()
         self._orders.put_nowait(None)
-        await self._task
+        await asyncio.wait({self._task})
+        if was_broken:
+            log.error("starter.broken", error=repr(self._task.exception()))
 
     @property
     def broken(self) -> bool:
@@ -147,6 +144,7 @@ class Starter:
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return

@@ -42,6 +42,7 @@ how=exited
 [ -L "$folder/stopping" ] && how=stopped
 until note outcome "$code $how"; do
     [ -L "$folder/outcome" ] && break
+    [ -d "$folder" ] || break
     "$sleep" 1
 done
 kill -KILL 0  # a pod ends as a whole: whatever the worker left behind, and this
