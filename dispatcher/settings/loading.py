@@ -75,16 +75,17 @@ def examine(
         ("the environment", _Variables(variables)()),
         ("the command line", dict(overrides or {})),
     ]
-    places = _Places(files, sources)
     for _, values in sources:
         raw = _merged(raw, values)
-    raw = {key: value for key, value in raw.items() if value is not None}
-    raw, unreadable = _with_connection_string(raw, folder)
+    from_file, unreadable = _connection_string(raw.get("service_bus"), folder)
+    sources.append(("connection_string_file", from_file))
+    raw = {key: value for key, value in _merged(raw, from_file).items() if value is not None}
     mistakes += unreadable
-    settings: Settings | None = None
-    if not any(file.mistakes and not file.data for file in files):
-        settings, invalid = _validated(raw, places)
-        mistakes += invalid
+    places = _Places(files, sources)
+    settings, invalid = _validated(raw, places)
+    mistakes += [mistake for location, mistake in invalid if _file_of(files, location).readable]
+    if not all(file.readable for file in files):
+        return Examination(None, _in_order(mistakes, places))
     pieces, context = Pieces.of(raw), Context(folder, local, places.of)
     mistakes += mistakes_of(pieces, context)
     warnings = [*_unknown_variables(variables), *warnings_of(pieces, context)]
@@ -146,19 +147,22 @@ def _read_secret(path: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def _with_connection_string(raw: dict[str, Any], folder: Path) -> tuple[dict[str, Any], list[Mistake]]:
+def _connection_string(section: Any, folder: Path) -> tuple[dict[str, Any], list[Mistake]]:
     """Reads service_bus.connection_string_file, unless the connection string itself is given."""
-    section = raw.get("service_bus")
-    if not isinstance(section, dict) or section.get("connection_string") or not section.get("connection_string_file"):
-        return raw, []
+    if (
+        not isinstance(section, Mapping)
+        or section.get("connection_string")
+        or not section.get("connection_string_file")
+    ):
+        return {}, []
     path = folder / str(section["connection_string_file"])
     try:
         text = _read_secret(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         remedy = "mount the Secret there, or correct the path"
-        return raw, [Mistake("service_bus.connection_string_file", f"{path} cannot be read ({reason})", remedy)]
-    return {**raw, "service_bus": {**section, "connection_string": SecretStr(text)}}, []
+        return {}, [Mistake("service_bus.connection_string_file", f"{path} cannot be read ({reason})", remedy)]
+    return {"service_bus": {"connection_string": SecretStr(text)}}, []
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,14 +176,18 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 # --- mistakes -------------------------------------------------------------------------------------------------------
 
 
-def _validated(raw: dict[str, Any], places: _Places) -> tuple[Settings | None, list[Mistake]]:
+def _validated(raw: dict[str, Any], places: _Places) -> tuple[Settings | None, list[tuple[Location, Mistake]]]:
     try:
         return Settings(**raw), []
     except ValidationError as error:
         found = error.errors(include_url=False)
     # A list of which no entry can be read is called too short as well: the entries' own lines say it better.
     told = [each for each in found if each["type"] != "too_short" or not _anything_below(each["loc"], found)]
-    return None, [translate(each, Settings, places.of) for each in told]
+    return None, [(each["loc"], translate(each, Settings, places.of)) for each in told]
+
+
+def _file_of(files: tuple[YamlFile, YamlFile], location: Location) -> YamlFile:
+    return files[1] if location[:1] == ("tasks",) else files[0]
 
 
 def _anything_below(location: Location, found: list[ErrorDetails]) -> bool:
@@ -217,8 +225,7 @@ class _Places:
     """Says where a value came from: a line of a file, or the source that overrode it."""
 
     def __init__(self, files: tuple[YamlFile, YamlFile], sources: list[tuple[str, dict[str, Any]]]) -> None:
-        self._files = {"tasks": files[1]}
-        self._default = files[0]
+        self._files = files
         self._sources = sources
 
     def of(self, location: Location) -> str:
@@ -226,7 +233,7 @@ class _Places:
         for name, values in reversed(self._sources):
             if self._names(values, location):
                 return f"from {name}"
-        file = self._files.get(str(location[0]), self._default) if location else self._default
+        file = _file_of(self._files, location)
         for length in range(len(location), 0, -1):
             if location[:length] in file.lines:
                 return f"{file.name}, line {file.lines[location[:length]]}"

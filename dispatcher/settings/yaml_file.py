@@ -25,6 +25,7 @@ class YamlFile:
     data: Mapping[str, Any] = field(default_factory=dict)
     lines: Mapping[Location, int] = field(default_factory=dict)
     mistakes: tuple[Mistake, ...] = ()
+    readable: bool = True
 
 
 def read_yaml(path: Path) -> YamlFile:
@@ -70,7 +71,7 @@ def parse_yaml(name: str, text: str) -> YamlFile:
 
 
 def _unreadable(name: str, fault: str, remedy: str) -> YamlFile:
-    return YamlFile(name, mistakes=(Mistake(name, fault, remedy),))
+    return YamlFile(name, mistakes=(Mistake(name, fault, remedy),), readable=False)
 
 
 class _Walk:
