@@ -1,0 +1,24 @@
+"""Puts this folder on the import path, so that every suite finds the builders; says how long Hypothesis may look.
+
+``HYPOTHESIS_PROFILE=thorough`` searches at random and for longer; without it every run tries the same examples.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+settings.register_profile(
+    "fast",
+    max_examples=60,
+    stateful_step_count=40,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=_SLOW_IS_FINE,
+    database=None,
+)
+settings.register_profile(
+    "thorough", max_examples=2000, stateful_step_count=80, deadline=None, suppress_health_check=_SLOW_IS_FINE
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
