@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo
 
 from dispatcher.core.units import UTC
 
+_HOUR = timedelta(hours=1)
+
 
 class WindowKind(StrEnum):
     """How long a budget's window is."""
@@ -40,12 +42,13 @@ class Window:
 def window_at(kind: WindowKind, zone: ZoneInfo, instant: datetime) -> Window:
     """The window of that kind that holds the instant."""
     if kind is WindowKind.HOUR:
-        # Hours are counted in instants: the hour that a clock change repeats is two hours, as it is on the bill.
-        offset = instant.astimezone(zone).utcoffset() or timedelta(0)
-        local = (instant.astimezone(UTC) + offset).replace(minute=0, second=0, microsecond=0)
-        start = local - offset
-        return Window(start, start + timedelta(hours=1))
-    midnight = instant.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+        # Hours are counted in instants from midnight on: the hour that a clock change repeats is two hours, as it is on
+        # the bill, and after a change by half an hour the day's last hour has half an hour.
+        day = window_at(WindowKind.DAY, zone, instant)
+        start = day.start + (instant - day.start) // _HOUR * _HOUR
+        return Window(start, min(start + _HOUR, day.end))
+    # A midnight that comes twice begins the day the first time (fold=0), whichever of the two the instant is near.
+    midnight = instant.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0, tzinfo=None)
     if kind is WindowKind.DAY:
         first, following = midnight, midnight + timedelta(days=1)
     elif kind is WindowKind.WEEK:
