@@ -72,6 +72,11 @@ class Authorizations:
         now_ms = self._now_ms()
         return any(expiry > now_ms and _is_below(path, root) for root, expiry in self._expiries.items())
 
+    def next_expiry_ms(self) -> int | None:
+        """When the next token that is still valid ends, in ms since 1970."""
+        now_ms = self._now_ms()
+        return min((expiry for expiry in self._expiries.values() if expiry > now_ms), default=None)
+
     def handle(self, request: Request) -> dict[str, Any]:
         """Carries out a put-token request; answers the application properties of the reply."""
         name = request.properties.get("name")

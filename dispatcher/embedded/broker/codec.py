@@ -181,7 +181,7 @@ def _text(raw: bytes) -> str:
 
 
 def _symbol(raw: bytes) -> Symbol:
-    return Symbol(raw.decode("ascii"))
+    return Symbol(raw.decode())  # ASCII by the standard, but the SDK lets any text through
 
 
 def _empty_list(_data: bytes, pos: int, _depth: int) -> tuple[Any, int]:

@@ -10,6 +10,7 @@ journal writes is not read from, one that says nothing for too long is closed.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -43,6 +44,7 @@ class Connection(asyncio.Protocol):
         self,
         *,
         make_nodes: Callable[[], Nodes],
+        now_ms: Callable[[], int],
         on_lost: Callable[[Connection], None],
         frame_size_max: int,
         idle_timeout_s: float,
@@ -50,6 +52,8 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self.frame_size_max = 512  # bytes the peer takes; said in its open frame
         self._nodes = make_nodes()
+        self._nodes.on_token = self._watch_tokens
+        self._now_ms = now_ms
         self._on_lost = on_lost
         self._frame_size_own = frame_size_max
         self._idle_timeout_s = idle_timeout_s
@@ -64,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._heard_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._token_timer: asyncio.TimerHandle | None = None
         self._keep_alive_s = 0.0
 
     # --- asyncio.Protocol ------------------------------------------------------------------------------
@@ -93,8 +98,10 @@ class Connection(asyncio.Protocol):
         except AmqpError as error:
             self.close(error)
         except (TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
-            # A field of a type nobody sends: the frame is wrong, or this file is. Either way the log tells.
-            log.exception("frame.failed")
+            # A field of a type nobody sends: the frame is wrong, or this room is. The place is logged, not the
+            # whole traceback, because its locals could show a token.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("frame.failed", error=repr(error), file=where.filename, line=where.lineno)  # noqa: TRY400
             self.close(AmqpError(DECODE_ERROR, f"a frame could not be understood: {error}"))
 
     def pause_writing(self) -> None:
@@ -110,9 +117,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, announced or not."""
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._token_timer):
+            if timer is not None:
+                timer.cancel()
         for session in self._sessions.values():
             session.close(release_locks=not self._locks_survive)
         self._sessions.clear()
@@ -268,3 +275,18 @@ class Connection(asyncio.Protocol):
             self.write(EMPTY_FRAME)
         interval = self._keep_alive_s or self._idle_timeout_s
         self._timer = self._loop.call_later(interval, self._watch_idle)
+
+    def _watch_tokens(self) -> None:
+        """Closes links when the token they were opened with ends."""
+        if self._token_timer is not None:
+            self._token_timer.cancel()
+            self._token_timer = None
+        expiry_ms = self._nodes.next_expiry_ms()
+        if expiry_ms is not None and not self._closing:
+            delay = max(0.0, (expiry_ms - self._now_ms()) / 1000)
+            self._token_timer = self._loop.call_later(delay, self._end_expired)
+
+    def _end_expired(self) -> None:
+        for session in self._sessions.values():
+            session.close_unauthorized()
+        self._watch_tokens()

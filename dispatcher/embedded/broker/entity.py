@@ -91,6 +91,7 @@ class Entity:
         self._pump_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
+        self._stopped = False
 
     def start(self) -> None:
         """Begins to watch the time."""
@@ -101,6 +102,7 @@ class Entity:
 
     def stop(self) -> None:
         """Leaves no timer behind."""
+        self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -313,7 +315,7 @@ class Entity:
 
     def _arm(self) -> None:
         deadline_ms = self.queue.next_deadline_ms()
-        if deadline_ms is None or (self._timer is not None and self._timer_ms <= deadline_ms):
+        if deadline_ms is None or self._stopped or (self._timer is not None and self._timer_ms <= deadline_ms):
             return
         if self._timer is not None:
             self._timer.cancel()

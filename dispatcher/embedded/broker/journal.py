@@ -89,6 +89,7 @@ class MemoryJournal:
 
 class _Unit(NamedTuple):
     statements: list[_Statement]
+    last_sequences: dict[int, int]  # number of a queue -> the highest sequence number it has given
     grows: bool
     done: Done | None
 
@@ -137,19 +138,27 @@ class SqliteJournal:
     def submit(self, changes: Sequence[Change], done: Done) -> None:
         """Gathers the changes for the next commit."""
         statements: list[_Statement] = []
+        last_sequences: dict[int, int] = {}
         grows = False
         for change in changes:
-            statements += _statements(change, *self._numbers[change.queue])
+            number, _dead = self._numbers[change.queue]
+            statements += _statements(change, number)
+            if change.kind is Kind.PUT or change.kind is Kind.ACTIVATE:
+                last_sequences[number] = change.sequence
             grows = grows or change.kind is Kind.PUT
-        self._gather(_Unit(statements, grows, done))
+        self._gather(_Unit(statements, last_sequences, grows, done))
 
     def delivered(self, queue: Queue, message: Message) -> None:
         """Marks the message as being out."""
-        self._gather(_Unit([(_MARK, (_row(self._numbers[queue][0], message.sequence),))], False, None))
+        self._gather_mark(_MARK, queue, message)
 
     def released(self, queue: Queue, message: Message) -> None:
         """Takes the mark away."""
-        self._gather(_Unit([(_UNMARK, (_row(self._numbers[queue][0], message.sequence),))], False, None))
+        self._gather_mark(_UNMARK, queue, message)
+
+    def _gather_mark(self, statement: str, queue: Queue, message: Message) -> None:
+        row = _row(self._numbers[queue][0], message.sequence)
+        self._gather(_Unit([(statement, (row,))], {}, False, None))
 
     def _gather(self, unit: _Unit) -> None:
         self._gathered.append(unit)
@@ -228,7 +237,7 @@ _MARK = "INSERT OR IGNORE INTO deliveries VALUES (?)"
 _UNMARK = "DELETE FROM deliveries WHERE id = ?"
 
 
-def _statements(change: Change, number: int, dead: int) -> list[_Statement]:
+def _statements(change: Change, number: int) -> list[_Statement]:
     message, content = change.message, change.content
     row = _row(number, message.sequence)
     if change.kind is Kind.PUT:
@@ -236,11 +245,11 @@ def _statements(change: Change, number: int, dead: int) -> list[_Statement]:
             row, int(message.state), message.enqueued_ms, message.due_ms, content.ttl_ms, content.header,
             content.annotations, content.annotation_count, content.body,
         )  # fmt: skip
-        return [(_PUT, put), (_LAST, (change.sequence, number))]
+        return [(_PUT, put)]
     if change.kind is Kind.DROP:
         return [(_DROP, (row,)), (_UNMARK, (row,))]
     if change.kind is Kind.ACTIVATE:
-        return [(_ACTIVATE, (_row(number, change.sequence), row)), (_LAST, (change.sequence, number))]
+        return [(_ACTIVATE, (_row(number, change.sequence), row))]
     if change.kind is Kind.BURY:
         return [(_BURY, (change.delivery_count, content.body, row)), (_UNMARK, (row,))]
     state = State.DEFERRED if change.kind is Kind.DEFER else message.state
@@ -310,9 +319,13 @@ class _Store:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             execute = self._db.execute
+            last_sequences: dict[int, int] = {}
             for unit in units:
                 for statement, parameters in unit.statements:
                     execute(statement, parameters)
+                last_sequences |= unit.last_sequences
+            for number, sequence in last_sequences.items():
+                execute(_LAST, (sequence, number))
             execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             # Some errors end the transaction by themselves; a rollback then has nothing to do.

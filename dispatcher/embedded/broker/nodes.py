@@ -24,6 +24,7 @@ class EntityNode:
 
     def __init__(self, address: str, entity: Entity, writable: bool) -> None:
         self.address = address
+        self.path = address
         self.entity = entity
         self._writable = writable
 
@@ -37,8 +38,9 @@ class EntityNode:
 class RequestNode:
     """A node that answers requests."""
 
-    def __init__(self, address: str, handle: Callable[[Request, Callable[[bytes], None]], None]) -> None:
+    def __init__(self, address: str, path: str, handle: Callable[[Request, Callable[[bytes], None]], None]) -> None:
         self.address = address
+        self.path = path  # of the entity whose token opens it; empty if it is open to all
         self._handle = handle
 
     def sink_for_requests(self, reply_to: ReplyTo) -> RequestSink:
@@ -51,14 +53,23 @@ class Nodes:
     """The nodes as one connection may see them."""
 
     def __init__(self, entities: Mapping[str, Entity], authorizations: Authorizations) -> None:
+        self.on_token: Callable[[], None] = lambda: None
         self._entities = entities
         self._authorizations = authorizations
+
+    def allows(self, path: str) -> bool:
+        """Whether a valid token covers the path; the empty path is open to all."""
+        return not path or self._authorizations.allows(path)
+
+    def next_expiry_ms(self) -> int | None:
+        """When links may have to be closed because their token ends, in ms since 1970."""
+        return self._authorizations.next_expiry_ms()
 
     def resolve(self, text: str) -> EntityNode | RequestNode:
         """The node of an address. Raises AmqpError: unknown, or no valid token for it."""
         address = parse(text)
         if address.queue == CBS:
-            return RequestNode(CBS, self._put_token)
+            return RequestNode(CBS, "", self._put_token)
         if not self._authorizations.allows(address.path):
             raise AmqpError(
                 UNAUTHORIZED_ACCESS, f"Unauthorized access: no valid token was presented for {address.path}."
@@ -67,11 +78,12 @@ class Nodes:
         if entity is None:
             raise AmqpError(NOT_FOUND, f"The messaging entity '{address.path}' could not be found.")
         if address.management:
-            return RequestNode(_management_path(address), partial(_manage, entity))
+            return RequestNode(_management_path(address), address.path, partial(_manage, entity))
         return EntityNode(address.path, entity, writable=not address.dead_letters)
 
     def _put_token(self, request: Request, send: Callable[[bytes], None]) -> None:
         send(reply(request.message_id, self._authorizations.handle(request), None))
+        self.on_token()
 
 
 def _manage(entity: Entity, request: Request, send: Callable[[bytes], None]) -> None:

@@ -241,8 +241,11 @@ class Queue:
 
     def grant(self, consumer: Consumer, credit: int) -> None:
         """The consumer wants so many messages from now on; it queues up behind those who asked before."""
+        if credit <= 0:
+            self.withdraw(consumer)
+            return
         consumer.credit = credit
-        if credit > 0 and not consumer.waiting and not consumer.paused:
+        if not consumer.waiting and not consumer.paused:
             consumer.waiting = True
             self._consumers.append(consumer)
 

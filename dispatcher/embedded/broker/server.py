@@ -144,6 +144,7 @@ class Broker:
     def _connect(self) -> Connection:
         connection = Connection(
             make_nodes=self._make_nodes,
+            now_ms=_wall_clock_ms,
             on_lost=self._lost,
             frame_size_max=self.config.max_frame_size,
             idle_timeout_s=self.config.idle_timeout.total_seconds(),

@@ -19,6 +19,7 @@ from .errors import (
     INVALID_FIELD,
     NOT_IMPLEMENTED,
     UNATTACHED_HANDLE,
+    UNAUTHORIZED_ACCESS,
     AmqpError,
     CodecError,
 )
@@ -59,12 +60,13 @@ class Session:
         self._wire = wire
         self._nodes = nodes
         self._links: dict[int, _Link] = {}
+        self._paths: dict[int, str] = {}  # what each link needs a token for
         self._unsettled: dict[int, tuple[OutgoingLink, bytes]] = {}
         self._next_incoming_id = int(begin[1] or 0)
         self._next_outgoing_id = 0
         self._next_delivery_id = 0
         self._remote_window = int(begin[2] or 0)
-        self._waiting: deque[bytes] = deque()  # frames the peer's window has no room for yet
+        self._waiting: deque[tuple[int, bytes]] = deque()  # frames the peer's window has no room for yet
 
     # --- frames coming in ------------------------------------------------------------------------------
 
@@ -80,6 +82,7 @@ class Session:
                 self._attach_receiver(name, handle, fields, raw, node)
             else:
                 self._attach_sender(name, handle, fields, raw, node)
+            self._paths[handle] = node.path
         except AmqpError as error:
             log.info("link.refused", name=name, condition=error.condition, reason=error.description)
             self._send_attach(name, handle, not receiving, raw, b"\x40", b"\x40")
@@ -191,6 +194,8 @@ class Session:
 
     def _forget(self, link: _Link) -> None:
         link.close()
+        if self._waiting:
+            self._waiting = deque(entry for entry in self._waiting if entry[0] != link.handle)
         if isinstance(link, OutgoingLink):
             self._unsettled = {key: entry for key, entry in self._unsettled.items() if entry[0] is not link}
 
@@ -205,6 +210,13 @@ class Session:
         if release_locks:
             for link, token in unsettled:
                 link.entity.settle(token, Settlement(Verdict.RELEASE), lambda error: None)
+
+    def close_unauthorized(self) -> None:
+        """Detaches the links whose token has expired and was not renewed."""
+        for handle in [number for number in self._links if not self._nodes.allows(self._paths[number])]:
+            path = self._paths[handle]
+            log.info("link.expired", name=self._links[handle].name, node=path)
+            self.close_link(handle, AmqpError(UNAUTHORIZED_ACCESS, f"The token for {path} has expired."))
 
     def pause(self, paused: bool) -> None:
         """The connection is full, or has room again: what receives waits, or goes on."""
@@ -255,15 +267,15 @@ class Session:
             part = p.encode_transfer(handle, delivery_id, tag, settled=settled, more=True)
             begin = 0
             while len(payload) - begin > room:
-                self._send_transfer(part + payload[begin : begin + room])
+                self._send_transfer(handle, part + payload[begin : begin + room])
                 begin += room
             payload = payload[begin:]
-        self._send_transfer(last + payload)
+        self._send_transfer(handle, last + payload)
         return delivery_id
 
-    def _send_transfer(self, body: bytes) -> None:
+    def _send_transfer(self, handle: int, body: bytes) -> None:
         if self._remote_window <= 0 or self._waiting:
-            self._waiting.append(body)
+            self._waiting.append((handle, body))
             return
         self._remote_window -= 1
         self._next_outgoing_id = (self._next_outgoing_id + 1) & _MASK
@@ -273,7 +285,7 @@ class Session:
         while self._waiting and self._remote_window > 0:
             self._remote_window -= 1
             self._next_outgoing_id = (self._next_outgoing_id + 1) & _MASK
-            self._wire.write_frame(self.channel, self._waiting.popleft())
+            self._wire.write_frame(self.channel, self._waiting.popleft()[1])
 
     def settle_incoming(self, delivery_id: int, state: bytes) -> None:
         """Tells the sender what became of its delivery."""

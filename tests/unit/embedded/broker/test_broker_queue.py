@@ -1,0 +1,327 @@
+"""The rules of a queue, one by one: no clock but the one in the test."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+
+from dispatcher.embedded.broker.messages import Content, split
+from dispatcher.embedded.broker.queue import RETRY_MS, Change, Consumer, Kind, Message, Queue, QueueCounts, State
+
+LOCK = 1000
+BODY = b"\x00\x53\x75\xa0\x01x"
+
+
+class Desk:
+    """A queue with its dead-letter queue, and the two-step changes done in one."""
+
+    def __init__(self, max_delivery_count: int = 3) -> None:
+        numbers = count(1)
+
+        def token() -> bytes:
+            return next(numbers).to_bytes(16, "big")
+
+        self.dead = Queue(lock_duration_ms=LOCK, max_delivery_count=max_delivery_count, new_token=token)
+        self.queue = Queue(
+            lock_duration_ms=LOCK, max_delivery_count=max_delivery_count, new_token=token, dead_letters=self.dead
+        )
+
+    def put(self, now: int = 0, due: int | None = None) -> int:
+        change = self.queue.begin_put(Content(BODY, due_ms=due), now)
+        self.queue.commit(change)
+        return change.sequence
+
+    def lock(self, now: int = 0, consumer: Consumer | None = None) -> Message:
+        consumer = consumer or Consumer(settled=False)
+        self.queue.grant(consumer, 1)
+        ((got, message),) = self.queue.assign(now, 10)
+        assert got is consumer
+        return message
+
+    def do(self, change: Change) -> None:
+        change.queue.commit(change)
+
+    def expire(self, now: int) -> list[Change]:
+        changes = self.queue.expire(now)
+        for change in changes:
+            self.do(change)
+        return changes
+
+
+def totals(queue: Queue) -> tuple[int, int, int, int, int]:
+    c = queue.counts()
+    return c.active, c.locked, c.deferred, c.scheduled, c.dead_lettered
+
+
+def test_sequence_numbers_ascend_from_one() -> None:
+    desk = Desk()
+    assert [desk.put() for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_message_is_seen_by_nobody_before_it_is_durable() -> None:
+    desk = Desk()
+    change = desk.queue.begin_put(Content(BODY), 0)
+    desk.queue.grant(Consumer(settled=False), 1)
+    assert desk.queue.assign(0, 10) == []
+    assert desk.queue.peek(0, 10, 10_000) == []
+    desk.queue.commit(change)
+    assert len(desk.queue.assign(0, 10)) == 1
+
+
+def test_a_message_that_could_not_be_written_was_never_there() -> None:
+    desk = Desk()
+    desk.queue.cancel(desk.queue.begin_put(Content(BODY), 0), 0)
+    assert totals(desk.queue) == (0, 0, 0, 0, 0)
+    assert desk.put() == 2
+
+
+def test_the_oldest_message_goes_to_the_consumer_that_asked_first() -> None:
+    desk = Desk()
+    first, second = Consumer(settled=False), Consumer(settled=False)
+    desk.queue.grant(first, 1)
+    desk.queue.grant(second, 2)
+    for _ in range(3):
+        desk.put()
+    assigned = desk.queue.assign(0, 10)
+    assert [(consumer, message.sequence) for consumer, message in assigned] == [(first, 1), (second, 2), (second, 3)]
+    assert first.credit == second.credit == 0
+
+
+def test_credit_is_absolute() -> None:
+    desk = Desk()
+    consumer = Consumer(settled=False)
+    for _ in range(3):
+        desk.put()
+    desk.queue.grant(consumer, 5)
+    desk.queue.grant(consumer, 1)
+    assert len(desk.queue.assign(0, 10)) == 1
+
+
+def test_a_consumer_without_credit_or_paused_gets_nothing() -> None:
+    desk = Desk()
+    desk.put()
+    consumer = Consumer(settled=False)
+    desk.queue.grant(consumer, 1)
+    desk.queue.pause(consumer)
+    assert desk.queue.assign(0, 10) == []
+    desk.queue.resume(consumer)
+    desk.queue.grant(consumer, 0)
+    assert desk.queue.assign(0, 10) == []
+    desk.queue.grant(consumer, 1)
+    assert len(desk.queue.assign(0, 10)) == 1
+
+
+def test_a_lock_holds_until_its_duration_is_over_and_not_longer() -> None:
+    desk = Desk()
+    desk.put()
+    message = desk.lock(now=0)
+    assert message.token is not None
+    assert desk.queue.locked(message.token, LOCK - 1) is message
+    assert desk.queue.locked(message.token, LOCK) is None
+    assert desk.expire(LOCK - 1) == []
+    assert [change.kind for change in desk.expire(LOCK)] == [Kind.RETURN]
+    assert (message.delivery_count, message.token) == (1, None)
+    assert desk.lock(now=LOCK) is message
+
+
+def test_renewing_moves_the_end_of_the_lock() -> None:
+    desk = Desk()
+    desk.put()
+    message = desk.lock(now=0)
+    assert message.token is not None
+    assert desk.queue.renew([message.token], 600) == 600 + LOCK
+    assert desk.expire(LOCK) == []
+    assert desk.queue.next_deadline_ms() == 600 + LOCK
+    assert len(desk.expire(600 + LOCK)) == 1
+
+
+def test_one_lost_lock_renews_none() -> None:
+    desk = Desk()
+    desk.put()
+    message = desk.lock(now=0)
+    assert message.token is not None
+    assert desk.queue.renew([message.token, b"?" * 16], 600) is None
+    assert message.locked_until_ms == LOCK
+
+
+def test_completing_removes_the_message_once_it_is_durable() -> None:
+    desk = Desk()
+    desk.put()
+    message = desk.lock()
+    change = desk.queue.begin_drop(message)
+    assert desk.queue.locked(message.token or b"", 0) is None  # a second settlement finds nothing
+    desk.do(change)
+    assert len(desk.queue) == 0
+
+
+@pytest.mark.parametrize("begin", ["begin_drop", "begin_defer", "begin_return"])
+def test_a_settlement_that_could_not_be_written_leaves_the_lock_as_it_was(begin: str) -> None:
+    desk = Desk()
+    desk.put()
+    message = desk.lock()
+    desk.queue.cancel(getattr(desk.queue, begin)(message), 10)
+    assert totals(desk.queue) == (0, 1, 0, 0, 0)
+    assert message.token is not None
+    assert desk.queue.locked(message.token, LOCK - 1) is message
+    assert (message.delivery_count, message.state) == (0, State.ACTIVE)
+    assert len(desk.expire(LOCK)) == 1
+
+
+def test_releasing_does_not_count() -> None:
+    desk = Desk()
+    desk.put()
+    message = desk.lock()
+    desk.queue.release(message)
+    assert message.delivery_count == 0
+    assert desk.lock() is message
+
+
+def test_a_returned_message_goes_before_younger_ones() -> None:
+    desk = Desk()
+    desk.put()
+    desk.put()
+    first = desk.lock()
+    desk.do(desk.queue.begin_return(first))
+    assert desk.lock() is first
+
+
+def test_one_delivery_too_many_buries_with_a_reason() -> None:
+    desk = Desk(max_delivery_count=2)
+    desk.put()
+    for _ in range(2):
+        desk.do(desk.queue.begin_return(desk.lock()))
+    assert totals(desk.queue) == (0, 0, 0, 0, 1)
+    (dead,) = desk.dead.peek(0, 10, 10_000)
+    assert (dead.sequence, dead.delivery_count) == (1, 2)
+    assert b"MaxDeliveryCountExceeded" in dead.content.body
+
+
+def test_a_lock_that_expires_once_too_often_buries() -> None:
+    desk = Desk(max_delivery_count=1)
+    desk.put()
+    desk.lock()
+    assert [change.kind for change in desk.expire(LOCK)] == [Kind.BURY]
+    assert len(desk.dead) == 1
+
+
+def test_a_burial_that_could_not_be_written_is_tried_again_later() -> None:
+    desk = Desk(max_delivery_count=1)
+    desk.put()
+    desk.lock()
+    (change,) = desk.queue.expire(LOCK)
+    desk.queue.cancel(change, LOCK)
+    assert desk.queue.assign(LOCK, 10) == []
+    assert desk.queue.expire(LOCK + RETRY_MS - 1) == []
+    assert len(desk.expire(LOCK + RETRY_MS)) == 1
+    assert len(desk.dead) == 1
+
+
+def test_deferred_messages_are_taken_all_or_none() -> None:
+    desk = Desk()
+    for _ in range(3):
+        desk.put()
+    for _ in range(2):
+        desk.do(desk.queue.begin_defer(desk.lock()))
+    assert totals(desk.queue) == (1, 0, 2, 0, 0)
+    for missing in ([1, 9], [1, 3], [1, 1]):
+        assert desk.queue.take_deferred(missing, 0, settled=True) is None
+    assert totals(desk.queue) == (1, 0, 2, 0, 0)
+    taken = desk.queue.take_deferred([2, 1], 0, settled=False)
+    assert taken is not None
+    assert [message.sequence for message in taken] == [2, 1]
+    assert desk.queue.take_deferred([1], 0, settled=False) is None
+
+
+def test_a_deferred_message_whose_lock_expires_stays_deferred_and_is_counted() -> None:
+    desk = Desk()
+    desk.put()
+    message = desk.lock()
+    desk.do(desk.queue.begin_defer(message))
+    assert message.delivery_count == 0
+    assert desk.queue.take_deferred([1], 0, settled=False)
+    desk.expire(LOCK)
+    assert totals(desk.queue) == (0, 0, 1, 0, 0)
+    assert (message.state, message.delivery_count) == (State.DEFERRED, 1)
+
+
+def test_a_deferred_message_taken_settled_comes_back_if_it_could_not_be_removed() -> None:
+    desk = Desk()
+    desk.put()
+    desk.do(desk.queue.begin_defer(desk.lock()))
+    taken = desk.queue.take_deferred([1], 0, settled=True)
+    assert taken is not None
+    desk.queue.cancel(desk.queue.begin_drop(taken[0]), 0)
+    assert totals(desk.queue) == (0, 0, 1, 0, 0)
+    assert desk.queue.take_deferred([1], 0, settled=True) is not None
+
+
+def test_a_scheduled_message_gets_a_new_number_when_it_is_due() -> None:
+    desk = Desk()
+    desk.put(now=0, due=500)
+    desk.put()
+    assert totals(desk.queue) == (1, 0, 0, 1, 0)
+    assert desk.queue.next_deadline_ms() == 500
+    assert desk.expire(499) == []
+    assert [change.kind for change in desk.expire(500)] == [Kind.ACTIVATE]
+    assert [(m.sequence, m.enqueued_ms) for m in desk.queue.peek(0, 10, 10_000)] == [(2, 0), (3, 500)]
+    assert totals(desk.queue) == (2, 0, 0, 0, 0)
+
+
+def test_only_scheduled_messages_can_be_cancelled() -> None:
+    desk = Desk()
+    desk.put(due=500)
+    desk.put()
+    assert desk.queue.begin_cancel_schedule([1, 2]) is None
+    changes = desk.queue.begin_cancel_schedule([1])
+    assert changes is not None
+    desk.do(changes[0])
+    assert totals(desk.queue) == (1, 0, 0, 0, 0)
+    assert desk.expire(500) == []
+
+
+def test_a_message_due_in_the_past_is_active_at_once() -> None:
+    desk = Desk()
+    desk.put(now=1000, due=500)
+    assert totals(desk.queue) == (1, 0, 0, 0, 0)
+
+
+def test_a_peek_starts_anywhere_and_stops_at_its_bounds() -> None:
+    desk = Desk()
+    for _ in range(10):
+        desk.put()
+    desk.do(desk.queue.begin_drop(desk.lock()))
+    assert [m.sequence for m in desk.queue.peek(0, 3, 10_000)] == [2, 3, 4]
+    assert [m.sequence for m in desk.queue.peek(8, 10, 10_000)] == [8, 9, 10]
+    assert [m.sequence for m in desk.queue.peek(2, 10, 1)] == [2]
+    assert desk.queue.peek(11, 10, 10_000) == []
+
+
+def test_what_was_delivered_too_often_before_a_restart_is_buried_after_it() -> None:
+    desk = Desk(max_delivery_count=2)
+    desk.queue.restore(Message(7, split(BODY), 0, delivery_count=2))
+    desk.queue.restore(Message(8, split(BODY), 0, delivery_count=1))
+    for change in desk.queue.begin_bury_exhausted():
+        desk.do(change)
+    assert totals(desk.queue) == (1, 0, 0, 0, 1)
+    assert desk.lock().sequence == 8
+
+
+def test_the_dead_letter_queue_returns_instead_of_burying() -> None:
+    desk = Desk(max_delivery_count=1)
+    desk.put()
+    desk.do(desk.queue.begin_return(desk.lock()))
+    consumer = Consumer(settled=False)
+    for _ in range(5):
+        desk.dead.grant(consumer, 1)
+        ((_, message),) = desk.dead.assign(0, 1)
+        desk.do(desk.dead.begin_return(message))
+    assert totals(desk.dead) == (1, 0, 0, 0, 0)
+
+
+def test_operations_of_clients_are_counted_and_those_of_the_broker_are_not() -> None:
+    desk = Desk()
+    desk.put()
+    desk.lock()
+    desk.expire(LOCK)
+    assert desk.queue.counts() == QueueCounts(1, 0, 0, 0, 0, operations=1)
