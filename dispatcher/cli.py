@@ -30,6 +30,7 @@ from dispatcher.client import NotReachable, find_service, get_json_now
 from dispatcher.errors import BadConfiguration, DispatcherError, OutcomeUnknown
 from dispatcher.render import status_line, status_view
 from dispatcher.settings import Examination, Settings, examine, load
+from dispatcher.telemetry.logs import configure_logs
 
 
 class Exit(IntEnum):
@@ -116,6 +117,7 @@ def options(
     ] = False,
 ) -> None:
     """Options of all commands."""
+    configure_logs("warning")  # `run` decides anew; for all others only what goes wrong in a library is of interest
 
 
 # --- run ------------------------------------------------------------------------------------------------------------
@@ -147,7 +149,6 @@ def run(
     settings = usable(examined)
     # Only here, since the SDK behind it takes a while to import and most commands do without.
     from dispatcher.service import run_local
-    from dispatcher.telemetry import configure_logs
 
     configure_logs(settings.service.log_level, settings.service.log_format)
 
@@ -271,8 +272,9 @@ def enqueue(
     optional. Everything is checked first: if one item has a mistake, nothing is sent.
     """
     from dispatcher import enqueue as sending
+    from dispatcher.queue.config import ServiceBusConfig
     from dispatcher.queue.producer import Producer
-    from dispatcher.service.wiring import SystemClock, message_reader, queue_config
+    from dispatcher.service.wiring import SystemClock, message_reader
 
     lines = sys.stdin if task is None else [single_item(task, param, params, tenant, priority, message_id)]
     if task is None and sys.stdin.isatty():
@@ -290,7 +292,7 @@ def enqueue(
         say(f"{counted(len(refused), 'item')} cannot be sent, so nothing was")
         raise typer.Exit(Exit.FAILED)
     secret = connection_string(settings)
-    producer = Producer(queue_config(name, lambda: secret))
+    producer = Producer(ServiceBusConfig(queue=name, connection_string=lambda: secret))
     try:
         with sending_progress(len(items)) as sent:
             asyncio.run(sending.send(items, producer, sent))

@@ -108,7 +108,10 @@ class LocalService:
         await cluster.start()
         self._on_stop("the cluster", cluster.stop)
         for entry in settings.queues:
-            queue = ServiceBusQueue(queue_config(entry.name, lambda: broker.connection_string), self._ring)
+            queue = ServiceBusQueue(
+                queue_config(entry.name, lambda: broker.connection_string, self._settings.service_bus.lock_duration),
+                self._ring,
+            )
             await queue.start()
             self._queues[entry.name] = queue
             self._on_stop(f"the queue {entry.name}", queue.stop)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import string
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dispatcher.core.units import Resources
@@ -81,9 +81,10 @@ def broker_config(settings: Settings, journal: Path, key: str) -> BrokerConfig:
     )
 
 
-def queue_config(queue: str, connection_string: Callable[[], str]) -> ServiceBusConfig:
-    """One queue, as its adapter reaches it."""
-    return ServiceBusConfig(queue=queue, connection_string=connection_string)
+def queue_config(queue: str, connection_string: Callable[[], str], lock_duration: timedelta) -> ServiceBusConfig:
+    """One queue, as its adapter reaches it. A short lock leaves a short margin: else every delivery went back."""
+    margin = min(timedelta(seconds=10), lock_duration / 4)
+    return ServiceBusConfig(queue=queue, connection_string=connection_string, lock_margin=margin)
 
 
 def cluster_config(settings: Settings, config_folder: Path, data_dir: Path) -> ProcessClusterConfig:
