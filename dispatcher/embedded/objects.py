@@ -179,6 +179,7 @@ class ObjectStore:
 
     def _read(self, look: Callable[[Transaction], T]) -> T:
         connection = self._opened()
+        _undo(connection)
         connection.execute("BEGIN")
         try:
             return look(Transaction(connection))
@@ -188,6 +189,7 @@ class ObjectStore:
     def _write(self, change: Callable[[Transaction], T]) -> T:
         connection = self._opened()
         try:
+            _undo(connection)  # what an earlier failure may have left open
             connection.execute("BEGIN IMMEDIATE")
             before = _version(connection)
             result = change(Transaction(connection))

@@ -1,4 +1,4 @@
-"""What the tests of the embedded cluster share: a Job in one line, a cluster in a folder, and waiting without sleeping."""
+"""What the tests of the embedded cluster share: a Job in one line, a cluster in a folder, and ways to wait."""
 
 from __future__ import annotations
 
@@ -150,19 +150,27 @@ def runs(pid: int) -> bool:
         return False
 
 
+async def comes_true(look: Callable[[], object], *, within_s: float = 10) -> None:
+    """Returns when it is so: for files and foreign processes, which ring no bell."""
+    async with asyncio.timeout(within_s):
+        while not look():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+def _line_in(path: Path) -> str:
+    text = path.read_text() if path.exists() else ""
+    return text if text.endswith("\n") else ""
+
+
 async def pid_in(path: Path) -> int:
     """The pid that a pod writes there, once it has."""
-    async with asyncio.timeout(10):
-        while not path.exists() or not path.read_text().endswith("\n"):
-            await asyncio.sleep(0.005)
-    return int(path.read_text())
+    await comes_true(lambda: _line_in(path))
+    return int(_line_in(path))
 
 
 async def is_gone(pid: int) -> None:
     """Returns when the process is no more."""
-    async with asyncio.timeout(5):
-        while runs(pid):
-            await asyncio.sleep(0.005)
+    await comes_true(lambda: not runs(pid))
 
 
 def name_of(batch: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 from cluster_kit import LONG, a_config, a_job, a_place, a_virtual_node
@@ -14,6 +15,7 @@ from dispatcher.core.work import Placement
 from dispatcher.embedded.processes import launching, starting
 
 PODS = 4
+NOTHING = timedelta(0)
 
 
 def die(*_: object) -> None:
@@ -28,7 +30,11 @@ async def main(folder: Path, moment: str, placement: Placement, command: str) ->
         starting.launch = lambda order: die(launch(order))  # type: ignore[assignment]
     if moment == "before_the_wrapper_claims":
         launching._WRAPPER = "/bin/sleep 0.7\n" + launching._WRAPPER
-    config = a_config(folder, virtual_node=a_virtual_node(start_delay=LONG)) if moment == "while_pulling" else None
+    config = (
+        a_config(folder, virtual_node=a_virtual_node(start_delay=LONG, pull_begins_after=NOTHING))
+        if moment == "while_pulling"
+        else None
+    )
     async with a_place(folder, config) as place:
         await place.launch(a_job(command, placement=placement, completions=PODS))
         if moment == "while_pulling":

@@ -134,7 +134,7 @@ def test_a_job_that_has_ended_changes_no_more() -> None:
 def test_whatever_pods_do_the_laws_of_an_indexed_job_hold(
     completions: int, parallelism: int, retries: int, placement: Placement, fates: list[str]
 ) -> None:
-    """At most P pods at once and one per index, at most 1 + b counted failures per index, an end that accounts for all."""
+    """At most P pods, one per index, at most 1 + b counted failures of each, and an end that accounts for all."""
     spec = a_spec(
         placement, completions=completions, parallelism=parallelism, retries=retries, deadline=30 * 60 * SECOND
     )

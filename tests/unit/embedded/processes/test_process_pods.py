@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cluster_kit import a_config, a_job, a_place, a_virtual_node, is_gone, items_of, name_of, pid_in, ref
+from cluster_kit import a_config, a_job, a_place, a_virtual_node, comes_true, is_gone, items_of, name_of, pid_in, ref
 
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.observations import ClusterSeen, JobCondition, PodPhase, PodSeen
@@ -172,9 +172,7 @@ async def test_a_folder_goes_with_its_pod_and_the_log_can_be_read_before(tmp_pat
         assert await place.cluster.log_tail(ref(pod), 100) == "why\n"
         await place.cluster.release_jobs([ref(job)])
         await place.until(lambda seen: not seen.pods)
-        async with asyncio.timeout(5):
-            while any((tmp_path / "cluster" / "pods").iterdir()):
-                await asyncio.sleep(0.01)
+        await comes_true(lambda: not any((tmp_path / "cluster" / "pods").iterdir()))
         assert await place.cluster.log_tail(ref(pod), 100) == ""
 
 

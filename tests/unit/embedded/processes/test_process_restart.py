@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cluster_kit import WallClock, a_config, a_job, a_place, is_gone, name_of, pid_in, ref, runs
+from cluster_kit import WallClock, a_config, a_job, a_place, comes_true, is_gone, name_of, pid_in, ref, runs
 from doomed import PODS
 
 from dispatcher.core.failures import FailureCause
@@ -55,6 +55,11 @@ def told(folder: Path, then: str) -> str:
     return f"echo $JOB_COMPLETION_INDEX >> {folder}/runs; {then}"
 
 
+def lose_the_store(folder: Path) -> None:
+    for file in folder.glob("objects.db*"):
+        file.unlink()
+
+
 ONCE_EACH = Counter({str(index): 1 for index in range(PODS)})
 
 
@@ -80,10 +85,8 @@ async def test_pods_that_ended_while_no_dispatcher_lived_are_counted_by_their_ex
     command = told(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; exit $JOB_COMPLETION_INDEX")
     await dies(await a_doomed_dispatcher(tmp_path, "while_running", placement, command))
     (tmp_path / "go").touch()
-    folders = [path for path in (tmp_path / "cluster" / "pods").iterdir()]
-    async with asyncio.timeout(10):
-        while not all((path / "outcome").is_symlink() for path in folders):
-            await asyncio.sleep(0.02)
+    folders = tmp_path / "cluster" / "pods"
+    await comes_true(lambda: all((path / "outcome").is_symlink() for path in folders.iterdir()))
     restarted_at = datetime.now(UTC)
     async with a_place(tmp_path) as place:
         seen = await place.cluster.list_all()
@@ -133,9 +136,7 @@ async def test_groups_that_were_pulling_keep_their_place_in_the_meter(tmp_path: 
 async def test_a_dispatcher_killed_at_any_instant_starts_no_pod_twice(tmp_path: Path, seed: int) -> None:
     placement = random.Random(seed).choice(list(Placement))
     dispatcher = await a_doomed_dispatcher(tmp_path, "while_running", placement, told(tmp_path, "sleep 0.2"))
-    async with asyncio.timeout(20):
-        while not (tmp_path / "objects.db").exists():
-            await asyncio.sleep(0.002)
+    await comes_true((tmp_path / "objects.db").exists)
     await asyncio.sleep(random.Random(seed).uniform(0, 0.15))
     if dispatcher.returncode is None:
         dispatcher.send_signal(signal.SIGKILL)
@@ -202,8 +203,7 @@ async def test_a_process_of_a_pod_that_the_store_does_not_know_is_ended_with_its
     async with a_place(tmp_path, ends_pods=False) as place:
         await place.launch(a_job(f"echo $$ > {tmp_path}/pid; exec sleep 60"))
         pid = await pid_in(tmp_path / "pid")
-    for file in tmp_path.glob("objects.db*"):
-        file.unlink()
+    lose_the_store(tmp_path)
     async with a_place(tmp_path):
         await is_gone(pid)
         assert list((tmp_path / "cluster" / "pods").iterdir()) == []
