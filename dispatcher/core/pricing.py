@@ -3,8 +3,9 @@
 Decides how a pod's requests become a price. Knows nothing of budgets or of how long anything runs.
 
 ACI bills what a pod requests, as the v1 connector truncates it: CPU to 0.01, memory to 0.1 decimal GB, never less than
-one step of either. What a pod requests is what its manifest says: CPU rounded up to 10m, memory to whole megabytes. Default rates are the Linux figures of the product's brief (per second: $0.000012 a vCPU,
-$0.0000013 a GB); the East US list price of autumn 2026 is 5 to 7 percent lower.
+one step of either. What a pod requests is what its manifest says: CPU rounded up to 10m, memory to whole megabytes.
+Default rates are the Linux figures of the product's brief (per second: $0.000012 a vCPU, $0.0000013 a GB); the East US
+list price of autumn 2026 is 5 to 7 percent lower.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Rates:
 
 
 def billed(requests: Resources) -> Resources:
-    """The request as it is billed: as the manifest writes it, truncated to the connector's steps, at least one of each."""
+    """The request as it is billed: as the manifest has it, truncated to the connector's steps, at least one of each."""
     cpu_steps = max(1, -(-requests.cpu_millis // _CPU_STEP_MILLIS))
     asked_bytes = -(-requests.memory_bytes // _MANIFEST_STEP_BYTES) * _MANIFEST_STEP_BYTES
     memory_steps = max(1, asked_bytes // _MEMORY_STEP_BYTES)
