@@ -130,13 +130,17 @@ class WorstCase:
             self.shape.parallelism * whole_seconds(self.shape.deadline) + self.shape.pods_max * whole_seconds(self.tail)
         )
 
+    def first_second(self, written: datetime) -> datetime:
+        """The instant from which this attempt may bill, by a clock that is behind ours."""
+        return written - CLOCK_ERROR
+
     def last_second(self, written: datetime) -> datetime:
         """The instant from which nothing of this attempt can bill any more."""
         return written + LAUNCH_GRACE + self.shape.deadline + self.tail + CLOCK_ERROR
 
     def within(self, window: Window, written: datetime) -> Money:
         """The worst case of what is billed inside that window, for an entry written at that time."""
-        start = written - CLOCK_ERROR
+        start = self.first_second(written)
         end = written + LAUNCH_GRACE + self.shape.deadline + CLOCK_ERROR
         active = min(whole_seconds(self.shape.deadline), whole_seconds(window.overlap(start, end)))
         tails = min(whole_seconds(self.tail), whole_seconds(window.overlap(start, end + self.tail)))

@@ -325,7 +325,8 @@ class Draft:
     def _reserve(self, entry: Entry, tenant: str, now: datetime) -> Entry:
         worst = entry.worst_case
         reserved: dict[AccountId, Money] = {}
-        accounts = accounts_of(self._accounts, self._budgets, tenant, now, worst.last_second(now))
+        start, end = worst.first_second(now), worst.last_second(now)
+        accounts = accounts_of(self._accounts, self._budgets, tenant, start, end)
         for account_id, account in accounts.items():
             amount = worst.within(account.window, now)
             if not amount:

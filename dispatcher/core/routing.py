@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dispatcher.core.addresses import AddressBook
-from dispatcher.core.budgets import WorstCase
+from dispatcher.core.budgets import CLOCK_ERROR, WorstCase
 from dispatcher.core.capacity import NodeSpace
 from dispatcher.core.circuit import Circuit
 from dispatcher.core.jobs import shape_of
@@ -53,9 +53,8 @@ class MoneyRoom:
         """How many times that worst case fits (None: no budget speaks), and what stops there being more."""
         fewest: int | None = None
         held: Held | None = None
-        for account_id, account in accounts_of(
-            self._accounts, self._budgets, tenant, now, unit.last_second(now)
-        ).items():
+        start, end = unit.first_second(now), unit.last_second(now)
+        for account_id, account in accounts_of(self._accounts, self._budgets, tenant, start, end).items():
             needed = unit.within(account.window, now)
             if not needed:
                 continue
@@ -67,12 +66,13 @@ class MoneyRoom:
                     f"${account.spent} spent, ${Money(self._reserved[account_id])} reserved; "
                     f"one more pod reserves ${needed}"
                 )
-                fewest, held = count, Held(HoldReason.BUDGET_EXHAUSTED, account.window.end, detail)
+                fewest, held = count, Held(HoldReason.BUDGET_EXHAUSTED, account.window.end + CLOCK_ERROR, detail)
         return fewest, held
 
     def take(self, tenant: str, worst: WorstCase, now: datetime) -> None:
         """Sets a worst case aside in every account that it touches."""
-        accounts = accounts_of(self._accounts, self._budgets, tenant, now, worst.last_second(now))
+        start, end = worst.first_second(now), worst.last_second(now)
+        accounts = accounts_of(self._accounts, self._budgets, tenant, start, end)
         for account_id, account in accounts.items():
             self._reserved[account_id] += worst.within(account.window, now).picos
 
