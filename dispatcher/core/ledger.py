@@ -21,7 +21,7 @@ from typing import Any
 from dispatcher.core.budgets import Account, AccountId, Budget, WorstCase, touched
 from dispatcher.core.jobs import JobShape, attempt_name
 from dispatcher.core.pricing import cost_of
-from dispatcher.core.units import NO_MONEY, Money, from_text, to_text, whole_seconds
+from dispatcher.core.units import NO_MONEY, UTC, Money, from_text, to_text, whole_seconds
 from dispatcher.core.work import Placement
 
 FORMAT = 1
@@ -29,6 +29,7 @@ FIVE_MINUTES = timedelta(minutes=5)
 ONE_HOUR = timedelta(hours=1)
 _ACCOUNT_KEPT_AFTER = timedelta(hours=48)
 _TOKEN_GRAIN = timedelta(seconds=5)
+_GRAINS_BEGIN = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class NoRoom(Exception):
@@ -195,11 +196,11 @@ class Tokens:
         return sum(count for at, count in self.used if at > now - window)
 
     def add(self, at: datetime, count: int = 1) -> Tokens:
-        """With these used too. Times within one grain are kept as one, at the later time, which is the safe side."""
-        if self.used and self.used[-1][0] + _TOKEN_GRAIN >= at:
-            last, before = self.used[-1]
-            return Tokens((*self.used[:-1], (max(last, at), before + count)))
-        return Tokens((*self.used, (at, count)))
+        """With these used too. Times within one grain are kept as one, at the grain's end, which is the safe side."""
+        kept_at = at + (_GRAINS_BEGIN - at) % _TOKEN_GRAIN
+        used = dict(self.used)
+        used[kept_at] = used.get(kept_at, 0) + count
+        return Tokens(tuple(sorted(used.items())))
 
     def pruned(self, now: datetime) -> Tokens:
         """Without what is older than an hour."""
