@@ -468,7 +468,7 @@ class Draft:
             self._reserved[account_id] -= money.picos
         self.changed = True
 
-    def take_over(self, limits_of: tuple[Budget, ...], now: datetime) -> None:
+    def take_over(self, limits_of: tuple[Budget, ...]) -> None:
         """A new leader: the epoch rises, and the limits that operators have set come into force.
 
         A budget whose account is new starts with the reservations of all open entries that it would have counted.
@@ -483,15 +483,14 @@ class Draft:
         known = frozenset(self._accounts)
         for entry in list(self._entries.values()):
             if entry.paid and not entry.money_settled:
-                self._adopt(entry, known, now)
+                self._adopt(entry, known)
 
-    def _adopt(self, entry: Entry, known: frozenset[AccountId], now: datetime) -> None:
+    def _adopt(self, entry: Entry, known: frozenset[AccountId]) -> None:
+        """From the attempt's first second on: its pods may be long over and not charged yet."""
         worst = entry.worst_case
-        end = worst.last_second(entry.written)
-        if end <= now:
-            return
+        start, end = worst.first_second(entry.written), worst.last_second(entry.written)
         reserved = dict(entry.reserved)
-        for budget, window, account_id in touched(self._budgets, entry.tenant, now, end):
+        for budget, window, account_id in touched(self._budgets, entry.tenant, start, end):
             amount = worst.within(window, entry.written)
             if account_id in known or not amount:
                 continue

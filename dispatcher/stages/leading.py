@@ -63,7 +63,7 @@ async def _fence(ports: Ports, policy: Policy) -> tuple[Memory, bool]:
     ledger = Ledger.from_document(stored.document) if stored else Ledger()
     now = ports.clock.now()
     draft = Draft(ledger, policy.budgets, release_hold(policy))
-    draft.take_over(policy.budgets, now)
+    draft.take_over(policy.budgets)
     was_lost = stored is None and bool(await ports.store.list_records())
     if was_lost:
         draft.freeze(LEDGER_LOST)
