@@ -5,11 +5,12 @@ Decides format, level and what is blacked out. Log lines go to stderr: stdout be
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
@@ -23,7 +24,7 @@ _NOISY = ("azure", "aiohttp.access", "asyncio")
 
 def configure_logs(level: str = "info", style: str = "auto", stream: TextIO | None = None) -> None:
     """Sets up structlog and the standard library's logging alike. ``style``: auto, console or json."""
-    target = stream or sys.stderr
+    target: TextIO = stream or cast(TextIO, _Stderr())
     for_people = style == "console" or (style == "auto" and target.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -56,6 +57,22 @@ def configure_logs(level: str = "info", style: str = "auto", stream: TextIO | No
     root.setLevel(number)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+class _Stderr(io.TextIOBase):
+    """Whatever stderr is at the time of a line: who runs the dispatcher may put another in its place."""
+
+    def write(self, text: str) -> int:
+        """Writes to the present stderr."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flushes the present stderr."""
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        """Whether somebody is watching."""
+        return sys.stderr.isatty()
 
 
 def without_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
