@@ -56,3 +56,27 @@ async def test_a_kill_9_in_the_middle_of_a_burst_loses_nothing_and_runs_nothing_
         assert service.stop() == 0
     finally:
         service.end_all()
+
+
+@pytest.mark.timeout(400)
+async def test_ten_kills_in_one_burst_lose_nothing_and_run_nothing_twice(tmp_path: Path) -> None:
+    random = Random(10)
+    moments = sorted(random.sample(range(ITEMS // 20, ITEMS * 9 // 10), 10))
+    service = LocalService(tmp_path)
+    try:
+        service.start()
+        connection = await service.ready()
+        await enqueue(connection, burst(2))
+        for moment in moments:
+            await eventually(lambda count=moment: len(service.runs()) >= count, 60, f"{moment} items have started")
+            service.kill()
+            service.start()
+            connection = await service.ready()
+        await finish(service, connection)
+        assert_each_ran_exactly_once(service)
+        epochs = [event["epoch"] for event in service.events("takeover.finished")]
+        assert epochs == sorted(set(epochs))
+        assert epochs[-1] >= len(moments)
+        assert service.stop() == 0
+    finally:
+        service.end_all()
