@@ -27,6 +27,7 @@ from .queue import Queue, QueueCounts
 log = structlog.get_logger(__name__)
 
 _STOP_WITHIN = 5.0  # seconds for clients to take leave
+_JOURNAL_WITHIN = 30.0  # seconds for the disk to take what was submitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +118,17 @@ class Broker:
             entity.stop()
         if self._journal is not None:
             journal, self._journal = self._journal, None
-            await journal.close()
+            await self._close_journal(journal)
         self._entities.clear()
         log.info("broker.stopped", port=self._port)
+
+    async def _close_journal(self, journal: Journal) -> None:
+        try:
+            async with asyncio.timeout(_JOURNAL_WITHIN):
+                await journal.close()
+        except TimeoutError as error:
+            # Nothing that was acknowledged is in danger: only what is acknowledged was written.
+            raise BrokerError(f"journal {journal.path}: the disk did not answer while stopping") from error
 
     async def _wait_for_connections(self) -> None:
         if self._connections:

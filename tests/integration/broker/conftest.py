@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from azure.servicebus.aio import ServiceBusClient
+from broker_sdk import close
 
 from dispatcher.embedded.broker import Broker, BrokerConfig, QueueConfig
 
@@ -23,5 +24,6 @@ async def broker() -> AsyncIterator[Broker]:
 
 @pytest.fixture
 async def client(broker: Broker) -> AsyncIterator[ServiceBusClient]:
-    async with ServiceBusClient.from_connection_string(broker.connection_string, retry_total=0) as connected:
-        yield connected
+    connected = ServiceBusClient.from_connection_string(broker.connection_string, retry_total=0)
+    yield connected
+    await close(connected)

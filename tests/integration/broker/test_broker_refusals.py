@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from azure.servicebus import ServiceBusClient as BlockingClient
 from azure.servicebus import ServiceBusMessage, ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.exceptions import (
@@ -96,3 +99,18 @@ def test_only_loopback_is_listened_on(host: str) -> None:
 def test_a_key_is_not_part_of_what_a_configuration_prints() -> None:
     config = BrokerConfig(queues=(QueueConfig("jobs"),), shared_access_keys={"name": "s3cret"})
     assert "s3cret" not in repr(config)
+
+
+async def test_the_synchronous_sdk_is_served_as_well(broker: Broker) -> None:
+    def round_trip() -> list[str]:
+        with BlockingClient.from_connection_string(broker.connection_string) as client:
+            with client.get_queue_sender("jobs") as sender:
+                sender.send_messages([ServiceBusMessage(str(number)) for number in range(3)])
+            with client.get_queue_receiver("jobs") as receiver:
+                messages = receiver.receive_messages(3, max_wait_time=2)
+                for message in messages:
+                    receiver.complete_message(message)
+                return [str(message) for message in messages]
+
+    assert await asyncio.to_thread(round_trip) == ["0", "1", "2"]
+    assert broker.counts("jobs").locked == 0
