@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -99,6 +100,9 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
             fail(str(error), Exit.FAILED)
         except KeyboardInterrupt:
             raise typer.Exit(Exit.INTERRUPTED) from None
+        except BrokenPipeError:  # whoever read the output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(Exit.OK) from None
 
     return wrapper
 

@@ -303,6 +303,7 @@ class _Bars:
             f"in flight      {where or 'nothing'}",
             f"waiting        {items.get('backlog', 0)}{': ' + held if (held := held_summary(status)) else ''}",
             *(f"budget         ${_usd(b, 'spent')} spent, ${_usd(b, 'reserved')} reserved of ${_usd(b, 'limit')}"
+              f"  {b.get('budget', '')}"
               for b in status.get("budgets") or []),
             "subnet         {in_use} of {usable} addresses".format(**{"in_use": "-", "usable": "-", **status["subnet"]})
             if status.get("subnet") else "",
