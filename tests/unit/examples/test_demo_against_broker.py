@@ -155,8 +155,10 @@ async def test_the_producer_sends_what_it_prints(monkeypatch: pytest.MonkeyPatch
         async with client, client.get_queue_receiver("work") as receiver:
             messages = await receiver.peek_messages(max_message_count=50)
     assert (code, errors) == (0, "")
-    assert [line.split()[1] for line in output.splitlines()] == [message.message_id for message in messages]
-    assert {json.loads(str(message))["task"] for message in messages} == {"report", "thumbnail"}
+    sent = [json.loads(str(message)) for message in messages]
+    assert output.splitlines() == [f"sent {body['task']} {body['params']}" for body in sent]
+    assert {body["task"] for body in sent} == {"report", "thumbnail"}
+    assert len({message.message_id for message in messages}) == len(messages)
 
 
 async def test_a_queue_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
