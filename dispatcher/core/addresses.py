@@ -27,11 +27,11 @@ class AddressBook:
         self._addresses = policy.addresses_max - self.in_use
         self._groups = policy.groups_max - groups
         self._cpu_millis = policy.cores_max * 1000 - sum(entry.groups * entry.cpu_millis for entry in paid)
-        self._creates = min(
-            policy.creates_per_5min - ledger.creates.count(now, FIVE_MINUTES) - may_come,
-            policy.creates_per_hour - ledger.creates.count(now, ONE_HOUR) - may_come,
+        self._creates, self._create_window = min(
+            (policy.creates_per_5min - ledger.creates.count(now, FIVE_MINUTES) - may_come, FIVE_MINUTES),
+            (policy.creates_per_hour - ledger.creates.count(now, ONE_HOUR) - may_come, ONE_HOUR),
         )
-        self.next_release = min((until for entry in paid for until, _count in entry.holds if until > now), default=None)
+        self._paid, self._used, self._now = paid, ledger.creates, now
 
     def fit(self, requests: Resources) -> tuple[int, HoldReason]:
         """How many more groups of that size, and what stops there being more."""
@@ -44,6 +44,16 @@ class AddressBook:
         )
         count, reason = min(limits, key=lambda limit: limit[0])
         return max(0, count), reason
+
+    def frees_at(self, reason: HoldReason) -> datetime | None:
+        """When there will be more of what is scarce, where time alone brings it; None: a group must end first."""
+        if reason is HoldReason.SUBNET_ADDRESSES:
+            ends = [until for entry in self._paid for until, _count in entry.holds]
+        elif reason is HoldReason.ACI_CREATE_RATE:
+            ends = [at + self._create_window for at, _count in self._used.used]
+        else:
+            ends = []
+        return min((end for end in ends if end > self._now), default=None)
 
     def take(self, requests: Resources, count: int) -> None:
         """Uses up room for so many groups."""

@@ -159,7 +159,7 @@ class Room:
         groups, reason = addresses.fit(task.requests)
         if groups < needed:
             detail = f"{groups} more pods of {task.name} fit, {needed} needed; {addresses.in_use} addresses in use"
-            return 0, Held(reason, addresses.next_release, detail)
+            return 0, Held(reason, addresses.frees_at(reason), detail)
         if parallelism < needed:
             return 0, Held(HoldReason.TASK_PARALLELISM, detail=f"{parallelism} more pods of {task.name} may run")
         unit = self._worst(task, profile, 1)
