@@ -43,6 +43,9 @@ class NodeSpace:
         """Uses up room for so many pods, first node first; what does not fit is not taken."""
         if self._pods_left is not None:
             self._pods_left = max(0, self._pods_left - count)
+        self._fill(requests, count)
+
+    def _fill(self, requests: Resources, count: int) -> None:
         for node in self._nodes:
             here = min(count, self._fit(node, requests))
             node[0] -= requests.cpu_millis * here
@@ -53,6 +56,9 @@ class NodeSpace:
                 return
 
     def take_all(self, starting: Iterable[tuple[Resources, int]]) -> None:
-        """Uses up room for pods that were launched and are not on a node yet: nobody else sees them so far."""
+        """Uses up room for pods that were launched and are not on a node yet: nobody else sees them so far.
+
+        They are among ``our_pods`` already.
+        """
         for requests, count in starting:
-            self.take(requests, count)
+            self._fill(requests, count)
