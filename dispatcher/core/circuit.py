@@ -43,15 +43,13 @@ class Circuit:
     def after_failure(self, policy: CircuitPolicy, now: datetime) -> Circuit:
         """A pod failed there for a reason that is the platform's."""
         failures = self.failures + 1
-        if self.probe_at is not None and now < self.probe_at - self.cool_down:
-            return replace(self, failures=failures)  # pragma: no cover - a clock that went back; stay as we are
-        if not self.is_open:
-            if failures < policy.failures:
-                return replace(self, failures=failures)
-            return Circuit(failures, now + policy.cool_down_min, policy.cool_down_min)
-        return replace(self, failures=failures)
+        if self.is_open or failures < policy.failures:
+            return replace(self, failures=failures)
+        return Circuit(failures, now + policy.cool_down_min, policy.cool_down_min)
 
     def after_failed_probe(self, policy: CircuitPolicy, now: datetime) -> Circuit:
-        """The probe failed: twice as long until the next."""
+        """The probe failed: twice as long until the next. Another probe may have closed the circuit meanwhile."""
+        if not self.is_open:
+            return self.after_failure(policy, now)
         cool_down = min(self.cool_down * 2, policy.cool_down_max)
         return Circuit(self.failures + 1, now + cool_down, cool_down)
