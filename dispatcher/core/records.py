@@ -86,12 +86,12 @@ class Record:
 
 
 def _tries_to_json(tries: Tries) -> list[Any]:
-    return [tries.own, tries.platform, tries.cause, tries.message, tries.log_tail]
+    return [tries.own, tries.platform, tries.cause, tries.message, tries.log_tail, tries.repeated]
 
 
 def _tries_from_json(data: list[Any]) -> Tries:
-    own, platform, cause, message, log_tail = data
-    return Tries(own, platform, cause and FailureCause(cause), message, log_tail)
+    own, platform, cause, message, log_tail, repeated = data
+    return Tries(own, platform, cause and FailureCause(cause), message, log_tail, repeated)
 
 
 def _item_to_json(item: WorkItem, attempt: int) -> str:

@@ -25,10 +25,11 @@ class Allowance(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RetryRule:
-    """What follows from a cause. ``retries_max`` bounds the retries for it below what the allowance would give."""
+    """What follows from a cause."""
 
     allowance: Allowance
     retries_max: int | None = None
+    """So many times in a row for this cause at most, below what the allowance would give."""
     opens_circuit: bool = False
     """It says something about the virtual node rather than about this item."""
 
@@ -65,6 +66,8 @@ class Tries:
     message: str = ""
     log_tail: str = ""
     """The end of the last failed pod's log, at most 1 KiB."""
+    repeated: int = 0
+    """How many failures in a row had that cause."""
 
     @property
     def failures(self) -> int:
@@ -115,14 +118,23 @@ def after_failures(
     own = tries.own + paid_by.count(Allowance.ITEM)
     platform = tries.platform + paid_by.count(Allowance.PLATFORM)
     last = failures[-1]
-    seen = Tries(own, platform, last.cause, last.message, last.log_tail)
+    repeated = _in_a_row(tries, failures)
+    seen = Tries(own, platform, last.cause, last.message, last.log_tail, repeated)
     rule = RETRY_RULES[last.cause]
     if task is None or own > task.backoff_limit or platform > policy.platform_retries_max:
         return GiveUp(seen)
-    used = own if rule.allowance is Allowance.ITEM else platform
-    if rule.retries_max is not None and used > rule.retries_max:
+    if rule.retries_max is not None and repeated > rule.retries_max:
         return GiveUp(seen)
+    used = own if rule.allowance is Allowance.ITEM else platform
     return Retry(seen, rule.allowance, now + delay_before(used, policy))
+
+
+def _in_a_row(tries: Tries, failures: Sequence[Failure]) -> int:
+    cause, count = tries.cause, tries.repeated
+    for failure in failures:
+        count = count + 1 if failure.cause is cause else 1
+        cause = failure.cause
+    return count
 
 
 def own_allowance_left(tries: Tries, task: Task) -> int:
