@@ -31,7 +31,8 @@ def configure_logs(level: str = "info", style: str = "auto", stream: TextIO | No
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        *([] if for_people else [structlog.processors.dict_tracebacks]),
+        # As text and without the values of variables: those may be secrets, and they would bury the line that matters.
+        structlog.processors.format_exc_info,
         without_secrets,
     ]
     renderer: Processor = (

@@ -60,6 +60,21 @@ def test_secrets_are_blacked_out_under_telling_names_and_inside_texts(style: str
     assert "SharedAccessKey=***" in stream.getvalue()
 
 
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_traceback_shows_no_values_of_variables_and_no_secrets(style: str) -> None:
+    stream = io.StringIO()
+    configure_logs("info", style, stream)
+    hidden = "only-in-a-variable"
+    try:
+        int(f"SharedAccessKey=geheim;{len(hidden)}")
+    except ValueError:
+        structlog.get_logger("x").exception("cycle.broke_off")
+        logging.getLogger("azure").exception("failed")
+    assert stream.getvalue().count("Traceback") == 2
+    assert "only-in" not in stream.getvalue().replace('hidden = "only-in-a-variable"', "")
+    assert "geheim" not in stream.getvalue()
+
+
 def test_an_error_keeps_its_traceback_in_both_forms() -> None:
     for style in ("json", "console"):
         stream = io.StringIO()
