@@ -58,6 +58,18 @@ def decode(data: bytes, pos: int = 0) -> tuple[Any, int]:
         raise CodecError(f"malformed AMQP value at byte {pos}: {error}") from error
 
 
+def decode_many(data: bytes, pos: int, count: int) -> tuple[list[Any], int]:
+    """So many values, one after the other from `pos`, and the position after them. Raises CodecError."""
+    values: list[Any] = []
+    try:
+        for _ in range(count):
+            value, pos = _DECODERS[data[pos]](data, pos + 1, 0)
+            values.append(value)
+    except (IndexError, struct.error, UnicodeDecodeError, TypeError) as error:
+        raise CodecError(f"malformed AMQP value at byte {pos}: {error}") from error
+    return values, pos
+
+
 def skip(data: bytes, pos: int, depth: int = 0) -> int:
     """The position after the value at `pos`, without decoding it. Raises CodecError."""
     try:

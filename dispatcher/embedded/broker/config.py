@@ -25,6 +25,8 @@ class QueueConfig:
     lock_duration: timedelta = timedelta(seconds=60)
     max_delivery_count: int = 10
     max_message_size: int = 256 * 1024  # bytes, headers and annotations included
+    time_to_live: timedelta | None = None  # None: as long as the message says, for ever if it says nothing
+    dead_letter_expired: bool = False  # False: what outlives its time is dropped
 
     def __post_init__(self) -> None:
         if not self.name or self.name.startswith("/") or "$" in self.name:
@@ -33,6 +35,8 @@ class QueueConfig:
             raise BrokerError(f"queue {self.name}: lock_duration must be more than 0 and at most 5 minutes")
         if self.max_delivery_count < 1:
             raise BrokerError(f"queue {self.name}: max_delivery_count must be at least 1")
+        if self.time_to_live is not None and self.time_to_live <= timedelta(0):
+            raise BrokerError(f"queue {self.name}: time_to_live must be more than 0, or None")
         if self.max_message_size < 1024:
             raise BrokerError(f"queue {self.name}: max_message_size must be at least 1024 bytes")
 

@@ -298,8 +298,7 @@ class Entity:
             self.dead_letters.wake()
         if changes[0].kind is not Kind.DROP:
             self.wake()
-        if changes[0].message.due_ms:
-            self._arm()
+        self._arm()
 
     def _refusal(self, error: BaseException) -> AmqpError:
         full = isinstance(error, OSError) or (

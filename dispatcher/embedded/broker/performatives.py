@@ -40,13 +40,7 @@ def decode_performative(body: bytes) -> tuple[int, list[Any], int]:
     """The code, the fields and where the payload begins. Raises CodecError."""
     code, pos = _descriptor(body)
     count, pos, end = codec.open_compound(body, pos)
-    fields: list[Any] = []
-    try:
-        for _ in range(count):
-            value, pos = codec._DECODERS[body[pos]](body, pos + 1, 0)
-            fields.append(value)
-    except (IndexError, struct.error, UnicodeDecodeError, TypeError) as error:
-        raise CodecError(f"malformed performative 0x{code:02x}: {error}") from error
+    fields, pos = codec.decode_many(body, pos, count)
     missing = _FIELD_COUNTS[code] - count
     if pos != end or missing < 0:
         raise CodecError(f"performative 0x{code:02x} does not fill its size or has too many fields")

@@ -128,10 +128,14 @@ class Queue:
         max_delivery_count: int,
         new_token: Callable[[], bytes],
         dead_letters: Queue | None = None,
+        ttl_ms: int | None = None,
+        bury_expired: bool = False,
     ) -> None:
         self.lock_duration_ms = lock_duration_ms
         self.max_delivery_count = max_delivery_count
         self.dead_letters = dead_letters  # None: this is a dead-letter queue, and nothing leaves it by itself
+        self.ttl_ms = ttl_ms
+        self.bury_expired = bury_expired
         self.last_sequence = 0
         self.operations = 0
         self._new_token = new_token
@@ -142,6 +146,7 @@ class Queue:
         self._locked: dict[bytes, Message] = {}
         self._expiries: list[tuple[int, int, bytes]] = []  # heap of (until, sequence, token), stale ones too
         self._due: list[tuple[int, int]] = []  # heap of (due, sequence)
+        self._lifetimes: list[tuple[int, int]] = []  # heap of (end, sequence), stale ones too
         self._deferred_unlocked = 0
         self._scheduled_count = 0
         self._consumers: deque[Consumer] = deque()
@@ -185,7 +190,7 @@ class Queue:
 
     def next_deadline_ms(self) -> int | None:
         """When `expire` should next be called."""
-        heads = [heap[0][0] for heap in (self._expiries, self._due) if heap]
+        heads = [heap[0][0] for heap in (self._expiries, self._due, self._lifetimes) if heap]
         return min(heads, default=None)
 
     def begin_bury_exhausted(self) -> list[Change]:
@@ -226,11 +231,21 @@ class Queue:
         self._index.add(message.sequence)
         self._make_reachable(message)
 
-    def _make_reachable(self, message: Message) -> None:
-        """Where an unlocked message of this state waits."""
+    def _end_of_life_ms(self, message: Message) -> int | None:
+        """The shorter of the two lives counts; in a dead-letter queue nothing expires."""
+        if self.dead_letters is None:
+            return None
+        lives = [ttl for ttl in (message.content.ttl_ms, self.ttl_ms) if ttl is not None]
+        return message.enqueued_ms + min(lives) if lives else None
+
+    def _make_reachable(self, message: Message, not_before_ms: int = 0) -> None:
+        """Where an unlocked message of this state waits; it will not be expired before that time."""
         if message.state is State.ACTIVE:
             heapq.heappush(self._available, message.sequence)
             self._available_count += 1
+            end_ms = self._end_of_life_ms(message)
+            if end_ms is not None:
+                heapq.heappush(self._lifetimes, (max(end_ms, not_before_ms), message.sequence))
         elif message.state is State.DEFERRED:
             self._deferred_unlocked += 1
         else:
@@ -409,8 +424,11 @@ class Queue:
     # --- time passing ----------------------------------------------------------------------------------
 
     def expire(self, now_ms: int) -> list[Change]:
-        """Ends the locks that are over and begins what is due; answers what has to be written for it."""
-        changes: list[Change] = []
+        """Ends locks and lives that are over, begins what is due; answers what has to be written for it.
+
+        Only a message that is active and not locked expires: a deferred one waits as long as it takes.
+        """
+        changes = self._expire_lives(now_ms)
         while self._expiries and self._expiries[0][0] <= now_ms:
             _until, _sequence, token = heapq.heappop(self._expiries)
             message = self._locked.get(token)
@@ -426,6 +444,21 @@ class Queue:
                 changes.append(
                     Change(Kind.ACTIVATE, self, scheduled, 0, scheduled.content, self.last_sequence, by_client=False)
                 )
+        return changes
+
+    def _expire_lives(self, now_ms: int) -> list[Change]:
+        changes: list[Change] = []
+        while self._lifetimes and self._lifetimes[0][0] <= now_ms:
+            _end, sequence = heapq.heappop(self._lifetimes)
+            message = self._messages.get(sequence)
+            if message is None or message.busy or message.token is not None or message.state is not State.ACTIVE:
+                continue
+            self._available_count -= 1
+            if self.bury_expired:
+                reason, text = "TTLExpiredException", "The message expired and was dead lettered."
+                changes.append(self.begin_bury(message, reason, text, by_client=False))
+            else:
+                changes.append(self._begin(Kind.DROP, message, message.delivery_count, by_client=False))
         return changes
 
     # --- after the journal has spoken ------------------------------------------------------------------
@@ -474,7 +507,7 @@ class Queue:
             message.due_ms = now_ms + RETRY_MS
             self._make_reachable(message)
         else:
-            self._make_reachable(message)
+            self._make_reachable(message, now_ms + RETRY_MS)
 
     def _bury(self, message: Message, content: Content) -> None:
         self._remove(message)

@@ -219,5 +219,7 @@ def _make_queue(config: QueueConfig) -> tuple[Queue, Queue]:
         max_delivery_count=config.max_delivery_count,
         new_token=_random_token,
         dead_letters=dead,
+        ttl_ms=int(config.time_to_live.total_seconds() * 1000) if config.time_to_live else None,
+        bury_expired=config.dead_letter_expired,
     )
     return queue, dead

@@ -16,7 +16,7 @@ BODY = b"\x00\x53\x75\xa0\x01x"
 class Desk:
     """A queue with its dead-letter queue, and the two-step changes done in one."""
 
-    def __init__(self, max_delivery_count: int = 3) -> None:
+    def __init__(self, max_delivery_count: int = 3, ttl_ms: int | None = None, bury_expired: bool = False) -> None:
         numbers = count(1)
 
         def token() -> bytes:
@@ -24,11 +24,16 @@ class Desk:
 
         self.dead = Queue(lock_duration_ms=LOCK, max_delivery_count=max_delivery_count, new_token=token)
         self.queue = Queue(
-            lock_duration_ms=LOCK, max_delivery_count=max_delivery_count, new_token=token, dead_letters=self.dead
+            lock_duration_ms=LOCK,
+            max_delivery_count=max_delivery_count,
+            new_token=token,
+            dead_letters=self.dead,
+            ttl_ms=ttl_ms,
+            bury_expired=bury_expired,
         )
 
-    def put(self, now: int = 0, due: int | None = None) -> int:
-        change = self.queue.begin_put(Content(BODY, due_ms=due), now)
+    def put(self, now: int = 0, due: int | None = None, ttl: int | None = None) -> int:
+        change = self.queue.begin_put(Content(BODY, due_ms=due, ttl_ms=ttl), now)
         self.queue.commit(change)
         return change.sequence
 
@@ -325,3 +330,49 @@ def test_operations_of_clients_are_counted_and_those_of_the_broker_are_not() -> 
     desk.lock()
     desk.expire(LOCK)
     assert desk.queue.counts() == QueueCounts(1, 0, 0, 0, 0, operations=1)
+
+
+@pytest.mark.parametrize(("ttl_ms", "own", "end"), [(None, 50, 50), (50, None, 50), (50, 20, 20), (50, 90, 50)])
+def test_the_shorter_of_the_two_lives_counts(ttl_ms: int | None, own: int | None, end: int) -> None:
+    desk = Desk(ttl_ms=ttl_ms)
+    desk.put(ttl=own)
+    assert desk.expire(end - 1) == []
+    assert [change.kind for change in desk.expire(end)] == [Kind.DROP]
+    assert totals(desk.queue) == (0, 0, 0, 0, 0)
+
+
+def test_expired_messages_are_dead_lettered_where_the_queue_says_so() -> None:
+    desk = Desk(bury_expired=True)
+    desk.put(ttl=50)
+    assert [change.kind for change in desk.expire(50)] == [Kind.BURY]
+    (dead,) = desk.dead.peek(0, 10, 10_000)
+    assert b"TTLExpiredException" in dead.content.body
+    assert desk.dead.expire(10**9) == []
+
+
+def test_locked_and_deferred_messages_do_not_expire() -> None:
+    desk = Desk()
+    desk.put(ttl=50)
+    message = desk.lock()
+    assert desk.expire(60) == []
+    desk.do(desk.queue.begin_defer(message))
+    assert desk.expire(10**9) == []
+    assert totals(desk.queue) == (0, 0, 1, 0, 0)
+
+
+def test_a_message_that_outlived_its_time_under_a_lock_expires_when_it_comes_back() -> None:
+    desk = Desk()
+    desk.put(ttl=50)
+    message = desk.lock()
+    desk.queue.release(message)
+    assert [change.kind for change in desk.expire(60)] == [Kind.DROP]
+
+
+def test_an_expiry_that_could_not_be_written_is_tried_again_later() -> None:
+    desk = Desk()
+    desk.put(ttl=50)
+    (change,) = desk.queue.expire(50)
+    desk.queue.cancel(change, 50)
+    assert totals(desk.queue) == (1, 0, 0, 0, 0)
+    assert desk.queue.expire(50 + RETRY_MS - 1) == []
+    assert len(desk.expire(50 + RETRY_MS)) == 1

@@ -24,7 +24,9 @@ class QueueLaws(RuleBasedStateMachine):
             return next(numbers).to_bytes(16, "big")
 
         self.dead = Queue(lock_duration_ms=LOCK, max_delivery_count=3, new_token=token)
-        self.queue = Queue(lock_duration_ms=LOCK, max_delivery_count=3, new_token=token, dead_letters=self.dead)
+        self.queue = Queue(
+            lock_duration_ms=LOCK, max_delivery_count=3, new_token=token, dead_letters=self.dead, bury_expired=True
+        )
         self.now = 0
         self.alive: set[int] = set()  # id() of each Message that was accepted and not removed
         self.kept: list[Message] = []  # so that no id is used twice
@@ -32,10 +34,10 @@ class QueueLaws(RuleBasedStateMachine):
         self.pending: list[Change] = []
         self.consumers = [Consumer(settled=False), Consumer(settled=False), Consumer(settled=True)]
 
-    @rule(due=st.none() | st.integers(0, 300))
-    def send(self, due: int | None) -> None:
+    @rule(due=st.none() | st.integers(0, 300), ttl=st.none() | st.integers(1, 300))
+    def send(self, due: int | None, ttl: int | None) -> None:
         due_ms = None if due is None else self.now + due
-        self.pending.append(self.queue.begin_put(Content(BODY, due_ms=due_ms), self.now))
+        self.pending.append(self.queue.begin_put(Content(BODY, due_ms=due_ms, ttl_ms=ttl), self.now))
 
     @precondition(lambda self: self.pending)
     @rule(data=st.data(), durable=st.booleans())
