@@ -65,13 +65,15 @@ def backoff_total(retries: int) -> timedelta:
 def shape_of(task: Task, *, placement: Placement, completions: int, parallelism: int, allowance_left: int) -> JobShape:
     """Deadline = start deadline + waves x item timeout x tries inside the Job + their back-off, in whole seconds.
 
+    Where one pod follows another each of them has its own start to wait for.
     ``allowance_left`` is how many failures the most tried item may still have; on the virtual node the dispatcher
     itself carries the retries out, so that the Job makes none.
     """
     at_once = min(parallelism, completions)
     retries = allowance_left if placement is Placement.NODE_POOL else 0
     waves = -(-completions // at_once)
-    per_try = task.item_timeout if placement is Placement.VIRTUAL_NODE else task.item_timeout + task.start_deadline
+    starts_once = placement is Placement.VIRTUAL_NODE and waves == 1
+    per_try = task.item_timeout if starts_once else task.item_timeout + task.start_deadline
     span = task.start_deadline + per_try * (waves * (1 + retries)) + backoff_total(retries)
     return JobShape(completions, at_once, retries, timedelta(seconds=whole_seconds(span)))
 

@@ -142,45 +142,48 @@ class Room:
             return Held(HoldReason.WAITING_TO_SPILL, spill_at, "no node has room; it may spill then")
         if self._frozen:
             return Held(HoldReason.VIRTUAL_NODE_FROZEN, detail=self._frozen)
-        count, held = self._virtual_fit(demand, profile, self.addresses, parallelism)
-        if held is not None:
-            return held
-        return self._place_on_virtual_node(demand, profile, self.addresses, count)
+        worst = self._virtual_fit(demand, profile, self.addresses, parallelism)
+        if isinstance(worst, Held):
+            return worst
+        return self._place_on_virtual_node(demand, self.addresses, worst)
 
     def _virtual_fit(
         self, demand: Demand, profile: VirtualNodePolicy, addresses: AddressBook, parallelism: int
-    ) -> tuple[int, Held | None]:
-        """How many pods may go there; none at all comes with the reason."""
-        task, needed = demand.task, demand.count if demand.whole else 1
-        if self._circuit_left is not None and self._circuit_left < needed:
-            return 0, Held(
-                HoldReason.CIRCUIT_OPEN, self._circuit.probe_at, f"{self._circuit.failures} failures in a row"
-            )
+    ) -> WorstCase | Held:
+        """What of it may go there, as its worst case; or why nothing may."""
+        task, at_once = demand.task, min(demand.count, parallelism)
+        if self._circuit_left is not None:
+            if not self._circuit_left:
+                detail = f"{self._circuit.failures} failures in a row"
+                return Held(HoldReason.CIRCUIT_OPEN, self._circuit.probe_at, detail)
+            at_once = min(at_once, self._circuit_left)
+        # A retry goes whole, in waves if fewer may run at once: else an open circuit would never be probed by it.
+        needed = demand.count if demand.whole else 1
         groups, reason = addresses.fit(task.requests)
         if groups < needed:
             detail = f"{groups} more pods of {task.name} fit, {needed} needed; {addresses.in_use} addresses in use"
-            return 0, Held(reason, addresses.frees_at(reason), detail)
-        if parallelism < needed:
-            return 0, Held(HoldReason.TASK_PARALLELISM, detail=f"{parallelism} more pods of {task.name} may run")
-        unit = self._worst(task, profile, 1)
+            return Held(reason, addresses.frees_at(reason), detail)
+        unit = self._worst(task, profile, needed, at_once)
         affordable, held = self._money.fit(demand.tenant, unit, self._now)
-        if affordable is not None and affordable < needed:
-            return 0, held
-        limits = [demand.count, groups, parallelism, affordable, self._circuit_left]
-        return min(limit for limit in limits if limit is not None), None
+        if held is not None and not affordable:
+            return held
+        if demand.whole:
+            return unit
+        count = min(at_once, groups, at_once if affordable is None else affordable)
+        return self._worst(task, profile, count, count)
 
-    def _worst(self, task: Task, profile: VirtualNodePolicy, count: int) -> WorstCase:
-        shape = shape_of(task, placement=Placement.VIRTUAL_NODE, completions=count, parallelism=count, allowance_left=0)
+    def _worst(self, task: Task, profile: VirtualNodePolicy, count: int, at_once: int) -> WorstCase:
+        shape = shape_of(
+            task, placement=Placement.VIRTUAL_NODE, completions=count, parallelism=at_once, allowance_left=0
+        )
         return WorstCase(shape, group_rate(task.requests, profile.rates), profile.tail)
 
-    def _place_on_virtual_node(
-        self, demand: Demand, profile: VirtualNodePolicy, addresses: AddressBook, count: int
-    ) -> Placed:
-        worst = self._worst(demand.task, profile, count)
+    def _place_on_virtual_node(self, demand: Demand, addresses: AddressBook, worst: WorstCase) -> Placed:
         self._money.take(demand.tenant, worst, self._now)
-        addresses.take(demand.task.requests, count)
+        addresses.take(demand.task.requests, worst.shape.pods_max)
         if self._circuit_left is not None:
-            self._circuit_left -= count
+            self._circuit_left -= worst.shape.parallelism
+            self._circuit = self._circuit.probed(self._now)
         nodes_allowed = Placement.NODE_POOL in demand.task.placements
         why = Why.WAITED_TOO_LONG if nodes_allowed else Why.NO_NODES_ALLOWED
         return Placed(Placement.VIRTUAL_NODE, worst.shape, worst.total(), why)
