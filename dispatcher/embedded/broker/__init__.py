@@ -7,7 +7,7 @@ The room from the wire inwards:
     connection, session, links  the protocol state of one client
     cbs, management             the two request/response nodes
     messages                    which parts of a message the broker reads and writes
-    queue                       what Service Bus does with a message: pure, no I/O, time is an argument
+    model, queue                what Service Bus does with a message: pure, no I/O, time is an argument
     entity                      one queue, its journal and its consumers, put together
     journal                     what is on disk before a client hears "accepted"
     server                      the composition: `Broker`
@@ -18,7 +18,7 @@ The room from the wire inwards:
 
 from .config import BrokerConfig, QueueConfig
 from .errors import BrokerError
-from .queue import QueueCounts
+from .model import QueueCounts
 from .server import Broker, BrokerHealth
 
 __all__ = ["Broker", "BrokerConfig", "BrokerError", "BrokerHealth", "QueueConfig", "QueueCounts"]

@@ -29,7 +29,8 @@ from .errors import (
 )
 from .journal import Journal
 from .messages import Content
-from .queue import Change, Consumer, Kind, Message, Queue
+from .model import Change, Consumer, Kind, Message
+from .queue import Queue
 
 log = structlog.get_logger(__name__)
 

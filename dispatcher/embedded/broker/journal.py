@@ -27,7 +27,8 @@ import structlog
 
 from .errors import BrokerError
 from .messages import Content
-from .queue import Change, Kind, Message, Queue, State
+from .model import Change, Kind, Message, State
+from .queue import Queue
 
 log = structlog.get_logger(__name__)
 

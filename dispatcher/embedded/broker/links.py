@@ -14,7 +14,7 @@ from . import performatives as p
 from .entity import Done, Entity
 from .errors import DECODE_ERROR, RESOURCE_LIMIT_EXCEEDED, AmqpError, CodecError
 from .messages import BATCH_FORMAT, Request, outgoing, read_request, split, split_batch, token_to_tag
-from .queue import Consumer, Message
+from .model import Consumer, Message
 
 _CREDIT = 1000  # messages a client may send ahead; given again when half of it is used
 

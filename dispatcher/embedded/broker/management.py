@@ -23,7 +23,7 @@ from .errors import (
     CodecError,
 )
 from .messages import Request, outgoing, reply, split
-from .queue import Message
+from .model import Message
 from .types import Array, Int, Long, Raw, Symbol, Timestamp
 
 Send = Callable[[bytes], None]

@@ -20,102 +20,12 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import NamedTuple
 
 from .browsing import SequenceIndex
 from .messages import Content, with_dead_letter_reason
+from .model import Change, Consumer, Kind, Message, QueueCounts, State
 
 RETRY_MS = 1000  # how long a change that the broker makes by itself waits after its commit failed
-
-
-class State(IntEnum):
-    """Where a message stands; the numbers are those of the x-opt-message-state annotation."""
-
-    ACTIVE = 0
-    DEFERRED = 1
-    SCHEDULED = 2
-
-
-class Message:
-    """One message in a queue. Locked while it has a token, busy while a change of it is being written."""
-
-    __slots__ = (
-        "busy",
-        "content",
-        "delivery_count",
-        "due_ms",
-        "enqueued_ms",
-        "locked_until_ms",
-        "sequence",
-        "state",
-        "token",
-    )
-
-    def __init__(
-        self,
-        sequence: int,
-        content: Content,
-        enqueued_ms: int,
-        state: State = State.ACTIVE,
-        due_ms: int = 0,
-        delivery_count: int = 0,
-    ) -> None:
-        self.sequence = sequence
-        self.content = content
-        self.enqueued_ms = enqueued_ms
-        self.state = state
-        self.due_ms = due_ms
-        self.delivery_count = delivery_count
-        self.token: bytes | None = None
-        self.locked_until_ms = 0
-        self.busy = False
-
-
-class Kind(IntEnum):
-    """What a change does to its message."""
-
-    PUT = 0  # it is new
-    DROP = 1  # it is gone
-    DEFER = 2  # it waits to be asked for by number
-    RETURN = 3  # its lock ends and the delivery counts
-    BURY = 4  # it moves to the dead-letter queue
-    ACTIVATE = 5  # its time has come
-
-
-class Change(NamedTuple):
-    """A decision about one message that is not carried out before it is durable."""
-
-    kind: Kind
-    queue: Queue
-    message: Message
-    delivery_count: int
-    content: Content
-    sequence: int  # after the change: only ACTIVATE gives a new one
-    by_client: bool = True  # False: the broker decided, so there is nobody to refuse it to
-
-
-@dataclass(frozen=True, slots=True)
-class QueueCounts:
-    """How many messages are where, each counted once, and how many operations clients had carried out."""
-
-    active: int
-    locked: int
-    deferred: int
-    scheduled: int
-    dead_lettered: int
-    operations: int
-
-
-@dataclass(slots=True, eq=False)
-class Consumer:
-    """Someone who receives: so many messages are still wanted; settled means receive-and-delete."""
-
-    settled: bool
-    credit: int = 0
-    waiting: bool = False
-    paused: bool = False
 
 
 class Queue:

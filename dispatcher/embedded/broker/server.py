@@ -21,8 +21,9 @@ from .connection import Connection
 from .entity import Entity
 from .errors import BrokerError
 from .journal import Journal, MemoryJournal, SqliteJournal
+from .model import QueueCounts
 from .nodes import Nodes
-from .queue import Queue, QueueCounts
+from .queue import Queue
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,8 @@ import pytest
 from dispatcher.embedded.broker.errors import BrokerError
 from dispatcher.embedded.broker.journal import SqliteJournal
 from dispatcher.embedded.broker.messages import Content
-from dispatcher.embedded.broker.queue import Change, Consumer, Queue
+from dispatcher.embedded.broker.model import Change, Consumer
+from dispatcher.embedded.broker.queue import Queue
 
 BODY = b"\x00\x53\x75\xb0\x00\x00\x0f\xa0" + bytes(4000)
 

@@ -7,7 +7,8 @@ from itertools import count
 import pytest
 
 from dispatcher.embedded.broker.messages import Content, split
-from dispatcher.embedded.broker.queue import RETRY_MS, Change, Consumer, Kind, Message, Queue, QueueCounts, State
+from dispatcher.embedded.broker.model import Change, Consumer, Kind, Message, QueueCounts, State
+from dispatcher.embedded.broker.queue import RETRY_MS, Queue
 
 LOCK = 1000
 BODY = b"\x00\x53\x75\xa0\x01x"

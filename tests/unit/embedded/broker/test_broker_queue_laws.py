@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dispatcher.embedded.broker.messages import Content
-from dispatcher.embedded.broker.queue import Change, Consumer, Kind, Message, Queue, State
+from dispatcher.embedded.broker.model import Change, Consumer, Kind, Message, State
+from dispatcher.embedded.broker.queue import Queue
 
 BODY = b"\x00\x53\x75\xa0\x01x"
 LOCK = 100
