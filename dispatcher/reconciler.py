@@ -77,7 +77,7 @@ class Reconciler:
                 if self._memory is None:
                     return STANDBY
             elif not await self._ports.lease.acquire():
-                self._stand_down("the lease is held by another")
+                await self._stand_down("the lease is held by another")
                 return STANDBY
             return await self._cycle(self._memory)
         except LookFailed as failure:
@@ -85,8 +85,12 @@ class Reconciler:
             self._ports.events.emit("look.failed", text=str(failure))
             return STANDBY
         except (Deposed, OutcomeUnknown) as doubt:
-            self._stand_down(str(doubt))
+            await self._stand_down(str(doubt))
             return AT_ONCE
+        except Exception as fault:
+            # What is in memory may be half changed. The service tells the fault; the next cycle finds out how things are.
+            await self._stand_down(f"{type(fault).__name__}: {fault}")
+            raise
 
     async def _cycle(self, memory: Memory) -> timedelta:
         ports, policy, tallies = self._ports, self._policy, self.tallies
@@ -106,10 +110,17 @@ class Reconciler:
         busy = received or plan.launches or memory.draft.changed or memory.sweep_from
         return AT_ONCE if busy else IDLE
 
-    def _stand_down(self, why: str) -> None:
+    async def _stand_down(self, why: str) -> None:
         """Forgets everything: what is in memory may be wrong now. The next cycle takes over anew, if it may."""
-        self._memory = None
+        memory, self._memory = self._memory, None
         self._ports.events.emit("leader.stood_down", why=why)
+        if memory is not None:
+            await receiving.give_back(memory, self._ports)
+
+    async def close(self) -> None:
+        """Acts no more, and gives back the messages that are under lock, so that the next leader need not wait."""
+        if self._memory is not None:
+            await self._stand_down("stopped")
 
     def snapshot(self, memory: Memory) -> Snapshot:
         """What the plan is made from: everything seen and accepted so far, with this cycle's changes of the ledger."""

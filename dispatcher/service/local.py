@@ -130,6 +130,7 @@ class LocalService:
             messages=message_reader(settings, self._clock.now),
             account=cluster if policy.virtual_node is not None else None,
         )
+        self._on_stop("the reconciler", self._reconciler.close)
         self._loop = CycleLoop(
             self._reconciler,
             pause_min=settings.timing.cycle_pause_min,

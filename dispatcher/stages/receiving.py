@@ -114,3 +114,13 @@ def _deferred(memory: Memory, ports: Ports, item_id: ItemId, token: str, answer:
         memory.inflight.move(item_id, ItemState.BACKLOG)
     if answer is not Answer.DONE:
         ports.events.emit("defer.failed", item=str(item_id), answer=answer, at=to_text(ports.clock.now()))
+
+
+async def give_back(memory: Memory, ports: Ports) -> None:
+    """Unlocks what we hold, as far as that goes: claims do not hang on locks, and another can receive at once."""
+    tokens: dict[str, list[str]] = {}
+    for item_id, lock in memory.locks.items():
+        tokens.setdefault(item_id.queue, []).append(lock.token)
+    memory.locks.clear()
+    for queue, held in tokens.items():
+        await ports.queues[queue].abandon(held)
