@@ -88,7 +88,7 @@ class Reconciler:
             await self._stand_down(str(doubt))
             return AT_ONCE
         except Exception as fault:
-            # What is in memory may be half changed. The service tells the fault; the next cycle finds out how things are.
+            # What is in memory may be half changed. The service tells the fault; the next cycle looks how things are.
             await self._stand_down(f"{type(fault).__name__}: {fault}")
             raise
 
