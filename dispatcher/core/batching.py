@@ -46,7 +46,7 @@ class Lane:
 
 def manifest_bytes(item: WorkItem) -> int:
     """What the item adds to its batch's manifest, about."""
-    return len(item.params_json) + _ITEM_OVERHEAD_BYTES
+    return len(item.params_json.encode()) + _ITEM_OVERHEAD_BYTES
 
 
 def next_batch(lane: Lane, skip: int, task: Task, bytes_max: int) -> list[WorkItem]:

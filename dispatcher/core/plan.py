@@ -160,7 +160,8 @@ class _Planner:
         """Launches the lane's next batch if it may; how many items that took."""
         task = self._policy.tasks[lane.key.task]
         items = next_batch(lane, taken, task, self._policy.manifest_bytes_max)
-        verdict = self._lane_verdict(lane.key, items, alone=taken == 0)
+        last = taken + len(items) == len(lane.items)
+        verdict = self._lane_verdict(lane.key, items, alone=taken == 0, last=last)
         if isinstance(verdict, Held):
             self._hold(lane, taken, verdict)
             return 0
@@ -169,10 +170,10 @@ class _Planner:
         self.launches.append(launched)
         return count
 
-    def _lane_verdict(self, key: LaneKey, items: Sequence[WorkItem], *, alone: bool) -> Placed | Held:
+    def _lane_verdict(self, key: LaneKey, items: Sequence[WorkItem], *, alone: bool, last: bool) -> Placed | Held:
         task, oldest = self._policy.tasks[key.task], items[0]
         in_flight = self._snapshot.active.get(task.name, 0) > 0 or not alone
-        small = len(items) < task.batch_size_max
+        small = last and len(items) < task.batch_size_max  # with more behind it, it is full by bytes
         if in_flight and small and not has_lingered(oldest, task, self._now):
             return Held(HoldReason.LINGER, oldest.received_at + task.linger)
         if self._full:

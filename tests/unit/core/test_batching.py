@@ -1,0 +1,42 @@
+"""Which items travel together."""
+
+from dispatcher.core.batching import has_lingered, manifest_bytes, next_batch
+from tests.builders import NOW, SECOND, a_task, an_item, items, lane_of
+
+MANY = 10**9
+
+
+def test_a_batch_is_bounded_by_count() -> None:
+    waiting = items(5)
+    assert next_batch(lane_of(waiting), 0, a_task(batch_size_max=3), MANY) == waiting[:3]
+
+
+def test_a_batch_is_bounded_by_the_bytes_of_its_manifest() -> None:
+    waiting = items(5, params_json="x" * 1000)
+    room_for_two = 2 * manifest_bytes(waiting[0])
+    assert next_batch(lane_of(waiting), 0, a_task(), room_for_two) == waiting[:2]
+    assert next_batch(lane_of(waiting), 0, a_task(), room_for_two - 1) == waiting[:1]
+
+
+def test_an_item_that_is_over_the_bound_alone_travels_alone() -> None:
+    large, small = an_item(1, params_json="x" * 5000), an_item(2)
+    assert next_batch(lane_of([large, small]), 0, a_task(), 1000) == [large]
+
+
+def test_the_next_batch_begins_where_the_last_one_ended() -> None:
+    waiting = items(5)
+    assert next_batch(lane_of(waiting), 2, a_task(batch_size_max=2), MANY) == waiting[2:4]
+    assert next_batch(lane_of(waiting), 5, a_task(), MANY) == []
+
+
+def test_parameters_count_in_bytes_as_they_are_written() -> None:
+    assert manifest_bytes(an_item(params_json='"' + "é" * 100 + '"')) > manifest_bytes(
+        an_item(params_json='"' + "e" * 100 + '"')
+    )
+
+
+def test_a_batch_waits_for_company_as_long_as_its_oldest_item_has_patience() -> None:
+    task = a_task(linger=SECOND)
+    item = an_item(received_at=NOW)
+    assert not has_lingered(item, task, NOW + SECOND / 2)
+    assert has_lingered(item, task, NOW + SECOND)
