@@ -159,14 +159,15 @@ class Room:
             at_once = min(at_once, self._circuit_left)
         # A retry goes whole, in waves if fewer may run at once: else an open circuit would never be probed by it.
         needed = demand.count if demand.whole else 1
-        groups, reason = addresses.fit(task.requests)
-        if groups < needed:
-            detail = f"{groups} more pods of {task.name} fit, {needed} needed; {addresses.in_use} addresses in use"
-            return Held(reason, addresses.frees_at(reason), detail)
+        # Where both money and addresses are short, money is told: addresses come back in minutes, money with the window.
         unit = self._worst(task, profile, needed, at_once)
         affordable, held = self._money.fit(demand.tenant, unit, self._now)
         if held is not None and not affordable:
             return held
+        groups, reason = addresses.fit(task.requests)
+        if groups < needed:
+            detail = f"{groups} more pods of {task.name} fit, {needed} needed; {addresses.in_use} addresses in use"
+            return Held(reason, addresses.frees_at(reason), detail)
         if demand.whole:
             return unit
         count = min(at_once, groups, at_once if affordable is None else affordable)
