@@ -389,7 +389,8 @@ class ProcessCluster:
         kill_strays(uid)
         pod = self._world.pods.get(uid)
         at = self._clock.now()
-        if pod is not None and self._folders.of(uid).claim(pod.generation) is None:
+        killed_early = pod is not None and pod.ending is not Ending.NOT
+        if pod is not None and not killed_early and self._folders.of(uid).claim(pod.generation) is None:
             text = f"the wrapper could not write into {self._folders.of(uid).path}"
             return NotStarted(uid, at, "StartError", text, FailureCause.UNKNOWN)
         return self._end_of(uid) or Ended(uid, at, None)

@@ -6,6 +6,7 @@ change is the difference between two worlds, in one transaction.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -58,8 +59,8 @@ class Keeper:
             return
         try:
             await self._store.write(write)
-        except OutcomeUnknown:
-            self._certain = False
+        except (OutcomeUnknown, asyncio.CancelledError):
+            self._certain = False  # the next write says everything anew
             raise
         self._certain = True
 

@@ -64,17 +64,18 @@ async def test_jobs_run_without_pidfds(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 async def test_fifty_pods_are_started_without_holding_up_the_event_loop(tmp_path: Path) -> None:
-    lags: list[float] = []
+    stretches: list[float] = []
 
     async def feel() -> None:
+        """How long the loop's thread works between two chances of ours; other processes do not count."""
         while True:
-            before = time.perf_counter()
-            await asyncio.sleep(0.001)
-            lags.append(time.perf_counter() - before)
+            before = time.thread_time()
+            await asyncio.sleep(0)
+            stretches.append(time.thread_time() - before)
 
     async with a_place(tmp_path) as place:
         feeler = asyncio.create_task(feel())
         await place.launch(a_job("sleep 0.1", completions=50))
         await place.ended(name_of("b"))
         feeler.cancel()
-    assert sorted(lags)[-3] < 0.03  # the two worst are the machine's own, with other tests beside this one
+    assert max(stretches) < 0.02

@@ -350,3 +350,17 @@ async def test_a_pod_under_another_uid_is_left_alone(tmp_path: Path) -> None:
         refs = [ObjectRef(pod.name, "another"), ObjectRef("unknown", pod.uid)]
         assert await place.cluster.delete_pods(refs) == [Answer.CONFLICT, Answer.NOT_FOUND]
         assert not (await place.cluster.list_all()).pods[0].marked_for_deletion
+
+
+async def test_a_create_that_is_cancelled_leaves_the_store_as_the_cluster_shows_it(tmp_path: Path) -> None:
+    async with a_place(tmp_path) as place:
+        create = asyncio.create_task(place.cluster.create_jobs([a_job("true", batch="cancelled")]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        create.cancel()
+        await asyncio.gather(create, return_exceptions=True)
+        await place.launch(a_job("true"))
+        await place.ended(name_of("b"))
+        shown = {job.name for job in (await place.cluster.list_all()).jobs}
+    async with a_place(tmp_path) as place:
+        assert {job.name for job in (await place.cluster.list_all()).jobs} == shown
