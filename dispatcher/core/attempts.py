@@ -198,16 +198,10 @@ def cancelled(record: Record) -> dict[int, Ruling]:
 
 
 def refused(attempt: Attempt, message: str, task: Task | None, policy: Policy, now: datetime) -> dict[int, Ruling]:
-    """Rulings for an attempt whose Job the API server refuses as written: a failure of the template."""
+    """Rulings for an attempt whose Job the API server refuses as written: a failure of the template, never retried."""
     failure = Failure(FailureCause.TEMPLATE, message)
-    rulings: dict[int, Ruling] = {}
-    for index, tries in enumerate(attempt.record.tries):
-        verdict = after_failures(tries, [failure], task, policy, now)
-        if isinstance(verdict, GiveUp):
-            rulings[index] = Ruling(RulingKind.DEAD, verdict.tries)
-        else:
-            rulings[index] = Ruling(RulingKind.CANCELLED, verdict.tries, verdict.not_before)
-    return rulings
+    tries_after = (after_failures(tries, [failure], task, policy, now).tries for tries in attempt.record.tries)
+    return {index: Ruling(RulingKind.DEAD, tries) for index, tries in enumerate(tries_after)}
 
 
 def stuck_pods(attempt: Attempt, start_deadline: timedelta, now: datetime) -> list[PodSeen]:
@@ -243,5 +237,9 @@ def with_evidence(record: Record, found: Mapping[str, tuple[PodSeen, str]]) -> d
         message = pod.message or pod.reason
         if not message and pod.exit_code is not None:
             message = f"exit code {pod.exit_code}"
-        evidence.setdefault(pod.index, {})[uid] = Failure(cause, message[:500], tail[-LOG_TAIL_BYTES:])
+        evidence.setdefault(pod.index, {})[uid] = Failure(cause, message[:500], _end_of(tail))
     return evidence
+
+
+def _end_of(log: str) -> str:
+    return log.encode(errors="replace")[-LOG_TAIL_BYTES:].decode(errors="ignore")
