@@ -26,6 +26,7 @@ T = TypeVar("T")
 MonotonicClock = Callable[[], float]
 
 _GRACE_SECONDS = 1.0
+_BUSY_SECONDS = 0.05
 _log = structlog.get_logger("dispatcher.queue")
 
 
@@ -57,6 +58,12 @@ def _forget(task: asyncio.Future[Any]) -> None:
 
 async def patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
     """Calls again, with growing jittered pauses, as long as the broker says that it is busy and time is left."""
+    try:
+        return await call()
+    except Exception as error:
+        if not is_busy(error):
+            raise
+    await asyncio.sleep(_BUSY_SECONDS)
     async for attempt in AsyncRetrying(
         retry=retry_if_exception(is_busy),
         wait=wait_random_exponential(multiplier=0.1, max=2.0),
@@ -121,7 +128,7 @@ class Clients:
         try:
             await bounded(closing, self._config.close_timeout_seconds)
         except Exception as error:  # noqa: BLE001 - what is being thrown away may fail as it likes
-            _log.debug("link.close_failed", queue=self._config.queue, error=told(error))
+            _log.debug("link.abandoned", queue=self._config.queue, error=told(error))
 
     def _made(self) -> ServiceBusClient:
         config = self._config
@@ -226,7 +233,7 @@ class Link:
             try:
                 await bounded(receiver.close(), self._config.close_timeout_seconds)
             except Exception as error:  # noqa: BLE001 - a receiver that cannot be closed is gone all the same
-                _log.debug("link.close_failed", queue=self._config.queue, link=self.role, error=told(error))
+                _log.debug("link.abandoned", queue=self._config.queue, link=self.role, error=told(error))
 
     def _is_worn(self) -> bool:
         if self._client_generation != self._clients.generation:

@@ -33,6 +33,7 @@ from dispatcher.queue.translate import answer_to, breaks_link, is_busy, refusal,
 __all__ = ["Pump"]
 
 _LOOK_AGAIN_SECONDS = 1.0
+_TIDY_EVERY_SECONDS = 0.5
 _BATCH_STEP = 10
 
 
@@ -65,6 +66,8 @@ class Pump:
         self._wake = asyncio.Event()
         self._stopping = False
         self._epoch = 0
+        paced = (config.operations_per_second or config.dispositions_max) * config.operation_timeout_seconds / 2
+        self._at_once = max(min(config.dispositions_max, int(paced)), 1)
         self._task: asyncio.Task[None] | None = None
         self._started_at = self.turned_at = clock()
         self._credit = 0
@@ -72,6 +75,7 @@ class Pump:
         self._has_news = False
         self._paused_since: float | None = None
         self._failures = 0
+        self._tidied_at = self._renewed_at = clock()
 
     # --- what others call -------------------------------------------------------------------------------------------
 
@@ -102,19 +106,18 @@ class Pump:
         if self._task is not None:
             self._task.cancel()
         self._abort()
+        left_behind = self._link
+        left_behind.discard()
         self._link = Link("pump", self._clients, self._config, self._clock, self._receiver, wears=False)
-        self._link.generation = 1_000_000 * (1 + self.rebuilt)  # never that of a receiver left behind
+        self._link.generation = left_behind.generation + 1  # what came before belongs to another receiver
+        self._link.rebuilt = left_behind.rebuilt
+        self._credit = 0
         self.start()
 
     @property
     def rebuilt(self) -> int:
         """How often the receiver was made anew."""
         return self._link.rebuilt
-
-    @property
-    def generation(self) -> int:
-        """Which receiver is in use."""
-        return self._link.generation
 
     @property
     def is_running(self) -> bool:
@@ -158,14 +161,20 @@ class Pump:
         receiver = await self._link.opened(self._config.operation_timeout_seconds)
         while self._waiting:
             await self._settle(receiver)
-        now = self._now()
-        self._give_back(self.holding.short(now))
-        self.holding.forget_expired(now)
+        self._tidy()
         room = min(self.holding.room, self.batch)
         if room > 0:
             await self._receive(receiver, room)
         elif not self._waiting:
             await self._pause(receiver)
+
+    def _tidy(self) -> None:
+        if self._clock() - self._tidied_at < _TIDY_EVERY_SECONDS:
+            return
+        self._tidied_at = self._clock()
+        now = self._now()
+        self._give_back(self.holding.short(now))
+        self.holding.forget_expired(now)
 
     async def _receive(self, receiver: ServiceBusReceiver, room: int) -> None:
         self._paused_since = None
@@ -207,7 +216,7 @@ class Pump:
         await self._woken(wait)
 
     async def _settle(self, receiver: ServiceBusReceiver) -> None:
-        count = min(self._config.dispositions_max, len(self._waiting))
+        count = min(self._at_once, len(self._waiting))
         chunk = [self._waiting.popleft() for _ in range(count)]
         try:
             broken = await self._link.called(
@@ -220,6 +229,8 @@ class Pump:
             raise broken
 
     async def _one(self, receiver: ServiceBusReceiver, asked: Disposition) -> Exception | None:
+        if asked.answer.done():
+            return None  # nobody waits for it any more, and nothing has been tried
         if asked.held.generation != self._link.generation:
             asked.resolve(None)  # this receiver would mistake the delivery for one of its own
             return None
@@ -250,7 +261,9 @@ class Pump:
         elif refused != self.refused:
             self._log.error("queue.refused", why=refused)
         self.refused = refused
-        if refused is not None or self.quiet_seconds > self._config.watchdog_seconds:
+        quiet = min(self.quiet_seconds, self._clock() - self._renewed_at)
+        if refused is not None or quiet > self._config.watchdog_seconds:
+            self._renewed_at = self._clock()
             self._clients.renew()
         self._ring()
         longest = self._config.refused_backoff_max_seconds if refused is not None else self._config.backoff_max_seconds
@@ -263,10 +276,11 @@ class Pump:
         while True:
             while self._waiting:
                 self._waiting.popleft().resolve(None)
-            left = until - self._clock()
+            self.turned_at = self._clock()
+            left = until - self.turned_at
             if left <= 0 or self._stopping:
                 return
-            await self._woken(left)
+            await self._woken(min(left, _LOOK_AGAIN_SECONDS))
 
     async def _finish(self) -> None:
         self._give_back(self.holding.empty_buffer())
@@ -274,7 +288,7 @@ class Pump:
             while self._waiting:
                 await self._settle(await self._link.opened(self._config.close_timeout_seconds))
         except Exception as error:  # noqa: BLE001 - locks that cannot be given back end by themselves
-            self._log.warning("queue.stopped_uncleanly", error=told(error))
+            self._log.warning("locks.left", error=told(error))
 
     async def _woken(self, seconds: float) -> None:
         try:

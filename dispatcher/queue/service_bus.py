@@ -143,6 +143,7 @@ class ServiceBusQueue:
     async def _settled(self, act: Act, letters: Mapping[str, DeadLetter | None]) -> Mapping[str, Answer]:
         holding = self._pump.holding
         loop = asyncio.get_running_loop()
+        until = self._clock() + self._config.operation_timeout_seconds
         asked = [
             Disposition(act, held, loop.create_future(), letter)
             for token, letter in letters.items()
@@ -153,15 +154,23 @@ class ServiceBusQueue:
             await asyncio.wait([each.answer for each in asked], timeout=self._config.operation_timeout_seconds)
         # A lock that we do not hold is lost, unless something asked for under it may have happened.
         answers = {token: Answer.UNKNOWN if holding.is_doubtful(token) else Answer.CONFLICT for token in letters}
+        reachable = True
         for each in asked:
-            answers[each.lock_token] = self._noted(each, await self._answer(each))
+            answer = await self._answer(each, until if reachable else 0.0)
+            reachable = reachable and answer is not Answer.UNKNOWN
+            answers[each.lock_token] = self._noted(each, answer)
         return answers
 
-    async def _answer(self, asked: Disposition) -> Answer:
+    async def _answer(self, asked: Disposition, until: float) -> Answer:
         if not asked.answer.done():
             asked.resolve(Answer.UNKNOWN)
         answer = asked.answer.result()
-        return answer if answer is not None else await self._settlement.settle_otherwise(asked)
+        if answer is Answer.UNKNOWN:
+            self._pump.holding.doubt(asked.lock_token)
+        if answer is Answer.UNKNOWN or answer is None:
+            # Under one lock the same act happens once: asking again by another way does no harm, and mostly tells.
+            return await self._settlement.settle_otherwise(asked, until)
+        return answer
 
     def _noted(self, asked: Disposition, answer: Answer) -> Answer:
         holding = self._pump.holding

@@ -6,7 +6,7 @@ receives is gone, and it is never asked to receive anything else. Everything els
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -42,32 +42,26 @@ class Settlement:
             raise ValueError(f"{len(numbers)} sequence numbers in one request; at most {NUMBERS_MAX} are taken")
         if not numbers:
             return Answer.DONE
-        until = self._clock() + self._config.operation_timeout_seconds
 
-        async def call() -> int:
+        async def once(until: float) -> Answer:
             async with self._pace.turn():
                 removed = await self._remover.run(
                     lambda receiver: receiver.receive_deferred_messages(numbers), self._left(until)
                 )
-                return len(removed)
+            if len(removed) != len(numbers):
+                self._log.error("removal.shortened", asked=len(numbers), removed=len(removed))
+                return Answer.UNKNOWN
+            return Answer.DONE
 
-        try:
-            removed = await patiently(call, self._config.operation_timeout_seconds)
-        except Exception as error:  # noqa: BLE001 - translated here, once
-            return self._answer("removal.failed", error, numbers)
-        if removed != len(numbers):
-            self._log.error("removal.incomplete", asked=len(numbers), removed=removed)
-            return Answer.UNKNOWN
-        return Answer.DONE
+        return await self._answered("removal.failed", once, numbers)
 
     async def dead_letter(self, sequence_number: int, letter: DeadLetter) -> Answer:
         """Moves one deferred message to the dead-letter queue: takes its lock, then moves it under that lock.
 
         UNKNOWN and CONFLICT leave it locked for up to one lock duration, or moved.
         """
-        until = self._clock() + self._config.operation_timeout_seconds
 
-        async def call() -> Answer:
+        async def once(until: float) -> Answer:
             async with self._pace.turn():
                 found = await self._steward.run(
                     lambda receiver: receiver.receive_deferred_messages([sequence_number]), self._left(until)
@@ -84,32 +78,51 @@ class Settlement:
             await patiently(move, self._left(until))
             return Answer.DONE
 
-        try:
-            return await patiently(call, self._config.operation_timeout_seconds)
-        except Exception as error:  # noqa: BLE001 - translated here, once
-            return self._answer("dead_lettering.failed", error, [sequence_number])
+        return await self._answered("dead_lettering.failed", once, [sequence_number])
 
-    async def settle_otherwise(self, asked: Disposition) -> Answer:
-        """Settles a message by its lock where the receiver that it came through is gone."""
-        until = self._clock() + self._config.operation_timeout_seconds
+    async def settle_otherwise(self, asked: Disposition, until: float) -> Answer:
+        """Settles a message by its lock where the receiver that it came through is gone, if time is left."""
 
-        async def call() -> None:
+        async def once(until: float) -> Answer:
             async with self._pace.turn():
                 await self._steward.run(
                     lambda receiver: ask(receiver, asked.act, asked.held.received, asked.letter), self._left(until)
                 )
+            return Answer.DONE
 
+        if self._left(until) <= 0:
+            return Answer.UNKNOWN
+        return await self._answered("settling.failed", once, [asked.held.delivery.message.sequence_number], until)
+
+    async def _answered(
+        self,
+        event: str,
+        once: Callable[[float], Awaitable[Answer]],
+        numbers: Sequence[int],
+        until: float | None = None,
+    ) -> Answer:
+        """Asks, and asks again if there was no answer and time is left: most often a connection had died unnoticed.
+
+        What the second try finds missing or locked may be the work of the first.
+        """
+        until = until if until is not None else self._clock() + self._config.operation_timeout_seconds
+        answer = await self._tried(event, once, until, numbers)
+        if answer is Answer.UNKNOWN and self._left(until) > 0:
+            answer = await self._tried(event, once, until, numbers)
+            if answer in (Answer.NOT_FOUND, Answer.CONFLICT):
+                return Answer.UNKNOWN
+        return answer
+
+    async def _tried(
+        self, event: str, once: Callable[[float], Awaitable[Answer]], until: float, numbers: Sequence[int]
+    ) -> Answer:
         try:
-            await patiently(call, self._config.operation_timeout_seconds)
+            return await patiently(lambda: once(until), self._left(until))
         except Exception as error:  # noqa: BLE001 - translated here, once
-            return answer_to(error)
-        return Answer.DONE
+            answer = answer_to(error)
+            if answer in (Answer.UNKNOWN, Answer.REFUSED):
+                self._log.warning(event, answer=answer, error=told(error), first=numbers[0], count=len(numbers))
+            return answer
 
     def _left(self, until: float) -> float:
         return max(until - self._clock(), 0.0)
-
-    def _answer(self, event: str, error: BaseException, numbers: Sequence[int]) -> Answer:
-        answer = answer_to(error)
-        if answer in (Answer.UNKNOWN, Answer.REFUSED):
-            self._log.warning(event, answer=answer, error=told(error), first=numbers[0], count=len(numbers))
-        return answer

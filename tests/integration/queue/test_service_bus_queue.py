@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from wire import Wire, a_broker_process, a_wire, through
+from queue_wire import Wire, a_broker_process, a_wire, through
 
 from dispatcher.embedded.broker import Broker, BrokerConfig, QueueConfig
 from dispatcher.errors import LookFailed, OutcomeUnknown
@@ -117,6 +117,15 @@ async def test_a_delivery_with_too_little_of_its_lock_left_is_given_back_and_not
             (delivery,) = await deliveries(queue, bell, 1, seconds=3)
             assert delivery.message.delivery_count == 1
             assert delivery.locked_until - datetime.now(UTC) > timedelta(seconds=4)
+
+
+async def test_calls_to_the_broker_are_paced() -> None:
+    async with a_broker() as broker, a_queue(broker.connection_string, operations_per_second=40) as (queue, bell):
+        await send(broker.connection_string, 60)
+        got = await deliveries(queue, bell, 60)
+        before = time.perf_counter()
+        await queue.defer([each.lock_token for each in got])
+        assert time.perf_counter() - before > 0.5
 
 
 # --- silence --------------------------------------------------------------------------------------------------------
