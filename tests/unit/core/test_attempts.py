@@ -40,7 +40,10 @@ def kinds(attempt: Attempt) -> dict[int, RulingKind]:
     return {index: ruling.kind for index, ruling in rulings(attempt).items()}
 
 
-def with_failures(*failures: Failure, count: int = 1, tries: Tries = Tries()) -> Record:
+UNTRIED = Tries()
+
+
+def with_failures(*failures: Failure, count: int = 1, tries: Tries = UNTRIED) -> Record:
     evidence = {0: {f"pod-{number}": failure for number, failure in enumerate(failures)}}
     return a_record(count, evidence=evidence, tries=(tries,) * count)
 

@@ -38,6 +38,7 @@ from tests.builders import (
 
 TASK = a_task()
 R = HoldReason
+CLOSED = Circuit()
 ONE_POD = Money.from_usd("0.0000146") * (780 + 180)
 """One core and 2 GB for start deadline, item timeout and tail."""
 
@@ -51,7 +52,7 @@ def a_room(
     policy: Policy | None = None,
     headroom: NodeHeadroom = NOTHING,
     ledger: Ledger | None = None,
-    circuit: Circuit = Circuit(),
+    circuit: Circuit = CLOSED,
     active: int = 0,
     full: bool = False,
     now: datetime = NOW,
