@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 _SEQUENCE_BITS = 44  # a row id is the number of the queue above the sequence number of the message
 _SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
 
+_SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS queues (
     number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, last_sequence INTEGER NOT NULL DEFAULT 0
@@ -42,7 +43,8 @@ CREATE TABLE IF NOT EXISTS queues (
 CREATE TABLE IF NOT EXISTS messages (
     id INTEGER PRIMARY KEY, dead INTEGER NOT NULL, state INTEGER NOT NULL, delivery_count INTEGER NOT NULL,
     enqueued_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL, ttl_ms INTEGER, header BLOB NOT NULL,
-    annotations BLOB NOT NULL, annotation_count INTEGER NOT NULL, body BLOB NOT NULL
+    annotations BLOB NOT NULL, annotation_count INTEGER NOT NULL,
+    delivery_annotations BLOB NOT NULL, delivery_annotation_count INTEGER NOT NULL, body BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS deliveries (id INTEGER PRIMARY KEY);
 """
@@ -130,9 +132,11 @@ class SqliteJournal:
             store, numbers = await asyncio.get_running_loop().run_in_executor(
                 writer, _load, path, queues, fsync, pages_max
             )
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, BrokerError) as error:
             writer.shutdown(wait=False)
             lock.close()
+            if isinstance(error, BrokerError):
+                raise
             raise BrokerError(f"journal {path}: {error}") from error
         return cls(store, numbers, writer, lock)
 
@@ -228,7 +232,7 @@ def _row(number: int, sequence: int) -> int:
     return number << _SEQUENCE_BITS | sequence
 
 
-_PUT = "INSERT INTO messages VALUES (?, 0, ?, 0, ?, ?, ?, ?, ?, ?, ?)"
+_PUT = "INSERT INTO messages VALUES (?, 0, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DROP = "DELETE FROM messages WHERE id = ?"
 _SET = "UPDATE messages SET state = ?, delivery_count = ? WHERE id = ?"
 _BURY = "UPDATE messages SET dead = 1, state = 0, delivery_count = ?, body = ? WHERE id = ?"
@@ -244,7 +248,8 @@ def _statements(change: Change, number: int) -> list[_Statement]:
     if change.kind is Kind.PUT:
         put = (
             row, int(message.state), message.enqueued_ms, message.due_ms, content.ttl_ms, content.header,
-            content.annotations, content.annotation_count, content.body,
+            content.annotations, content.annotation_count, content.delivery_annotations,
+            content.delivery_annotation_count, content.body,
         )  # fmt: skip
         return [(_PUT, put)]
     if change.kind is Kind.DROP:
@@ -268,7 +273,17 @@ class _Store:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         if pages_max is not None:
             self._db.execute(f"PRAGMA max_page_count = {int(pages_max)}")
-        self._db.executescript(_SCHEMA)
+        self._make_schema()
+
+    def _make_schema(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and version != _SCHEMA_VERSION:
+            raise BrokerError(
+                f"journal {self.path}: its layout is version {version}, this broker reads {_SCHEMA_VERSION}; "
+                "move the file away to start with empty queues"
+            )
+        self._db.executescript(f"{_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION};")
 
     def load(self, queues: dict[str, Queue]) -> dict[Queue, tuple[int, int]]:
         """Hands every queue its messages and answers the numbers the file knows the queues by."""
@@ -295,12 +310,13 @@ class _Store:
 
     def _load_queue(self, number: int, queue: Queue) -> None:
         rows = self._db.execute(
-            "SELECT id, dead, state, delivery_count, enqueued_ms, due_ms, ttl_ms, header, annotations,"
-            " annotation_count, body FROM messages WHERE id BETWEEN ? AND ? ORDER BY id",
+            "SELECT id, dead, state, delivery_count, enqueued_ms, due_ms, body, annotations, annotation_count,"
+            " delivery_annotations, delivery_annotation_count, header, ttl_ms"
+            " FROM messages WHERE id BETWEEN ? AND ? ORDER BY id",
             (_row(number, 0), _row(number, _SEQUENCE_MASK)),
         )
-        for row, dead, state, delivery_count, enqueued_ms, due_ms, ttl_ms, header, notes, count, body in rows:
-            content = Content(body, notes, count, header, ttl_ms, due_ms or None)
+        for row, dead, state, delivery_count, enqueued_ms, due_ms, body, a, a_count, d, d_count, header, ttl in rows:
+            content = Content(body, a, a_count, d, d_count, header, ttl, due_ms or None)
             message = Message(row & _SEQUENCE_MASK, content, enqueued_ms, State(state), due_ms, delivery_count)
             (queue.dead_letters if dead and queue.dead_letters is not None else queue).restore(message)
 

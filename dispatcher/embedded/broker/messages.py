@@ -43,6 +43,8 @@ class Content(NamedTuple):
     body: bytes  # properties, application properties, data or value, footer: untouched
     annotations: bytes = b""  # encoded keys and values
     annotation_count: int = 0  # keys and values counted one by one, as a map counts them
+    delivery_annotations: bytes = b""  # encoded keys and values, without the lock
+    delivery_annotation_count: int = 0
     header: bytes = _PLAIN_HEADER  # encoded durable and priority
     ttl_ms: int | None = None
     due_ms: int | None = None  # when a scheduled message becomes available
@@ -50,18 +52,18 @@ class Content(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes the message takes."""
-        return len(self.body) + len(self.annotations) + len(self.header)
+        return len(self.body) + len(self.annotations) + len(self.delivery_annotations) + len(self.header)
 
 
 class _Parts:
     """What has been found so far while the sections of one message are walked."""
 
-    __slots__ = ("annotation_count", "annotations", "bare", "due_ms", "header", "ttl_ms")
+    __slots__ = ("annotations", "bare", "delivery_annotations", "due_ms", "header", "ttl_ms")
 
     def __init__(self) -> None:
         self.bare: list[bytes] = []
-        self.annotations = b""
-        self.annotation_count = 0
+        self.annotations: list[bytes] = []
+        self.delivery_annotations: list[bytes] = []
         self.header = _PLAIN_HEADER
         self.ttl_ms: int | None = None
         self.due_ms: int | None = None
@@ -74,11 +76,22 @@ def split(payload: bytes) -> Content:
         if code == _HEADER:
             _read_header(payload, value, parts)
         elif code == _ANNOTATIONS:
-            _read_annotations(payload, value, parts)
-        elif code != _DELIVERY_ANNOTATIONS:
+            parts.annotations, parts.due_ms = _read_annotations(payload, value)
+        elif code == _DELIVERY_ANNOTATIONS:
+            parts.delivery_annotations, _due_ms = _read_annotations(payload, value)
+        else:
             parts.bare.append(payload[begin:end])
     body = parts.bare[0] if len(parts.bare) == 1 else b"".join(parts.bare)
-    return Content(body, parts.annotations, parts.annotation_count, parts.header, parts.ttl_ms, parts.due_ms)
+    return Content(
+        body,
+        b"".join(parts.annotations),
+        2 * len(parts.annotations),
+        b"".join(parts.delivery_annotations),
+        2 * len(parts.delivery_annotations),
+        parts.header,
+        parts.ttl_ms,
+        parts.due_ms,
+    )
 
 
 def split_batch(payload: bytes) -> list[Content]:
@@ -129,22 +142,23 @@ def _read_header(payload: bytes, pos: int, parts: _Parts) -> None:
     parts.header = b"".join(spans) + b"\x40" * (2 - len(spans))
 
 
-def _read_annotations(payload: bytes, pos: int, parts: _Parts) -> None:
+def _read_annotations(payload: bytes, pos: int) -> tuple[list[bytes], int | None]:
+    """The encoded pairs that are the sender's own, and the due time if one of them says it."""
     count, pos, end = codec.open_compound(payload, pos)
-    kept: list[bytes] = []
+    pairs: list[bytes] = []
+    due_ms = None
     for _ in range(count // 2):
         key, value = codec.decode(payload, pos)
         after = codec.skip(payload, value)
         if key not in _OWN_ANNOTATIONS:
-            kept.append(payload[pos:after])
+            pairs.append(payload[pos:after])
             if key == _SCHEDULED:
                 due, _ = codec.decode(payload, value)
-                parts.due_ms = int(due) if due is not None else None
+                due_ms = int(due) if due is not None else None
         pos = after
     if pos != end:
-        raise CodecError("message annotations do not fill their size")
-    parts.annotations = b"".join(kept)
-    parts.annotation_count = 2 * len(kept)
+        raise CodecError("annotations do not fill their size")
+    return pairs, due_ms
 
 
 # --- what leaves -------------------------------------------------------------------------------------------
@@ -157,7 +171,8 @@ def _key(name: str) -> bytes:
     return b"\xa3" + bytes((len(name),)) + name.encode()
 
 
-_LOCK_SECTION = b"\x00\x53\x71\xc1\x24\x02" + _key("x-opt-lock-token") + b"\x98"
+_LOCK_KEY = _key("x-opt-lock-token") + b"\x98"
+_LOCK_SECTION = b"\x00\x53\x71\xc1\x24\x02" + _LOCK_KEY
 _SEQUENCE_KEY = _key("x-opt-sequence-number") + b"\x81"
 _ENQUEUED_KEY = _key("x-opt-enqueued-time") + b"\x83"
 _STATE_KEY = _key("x-opt-message-state") + b"\x54"
@@ -203,6 +218,8 @@ def outgoing(
         marks += (_LOCKED_UNTIL_KEY, _LONG.pack(locked_until_ms))
         lock = _LOCK_SECTION + token
         count += 2
+    if content.delivery_annotations:
+        lock = _delivery_annotations(content, token)
     if content.annotations:
         marks.append(content.annotations)
     annotations = b"".join(marks)
@@ -211,6 +228,13 @@ def outgoing(
     else:
         opening = b"\x00\x53\x72\xd1" + struct.pack(">II", len(annotations) + 4, count)
     return b"".join((b"\x00\x53\x70\xc0", bytes((len(head) + 1, 5)), head, lock, opening, annotations, content.body))
+
+
+def _delivery_annotations(content: Content, token: bytes | None) -> bytes:
+    """The sender's own delivery annotations, which travel along, with the lock if there is one."""
+    pairs = content.delivery_annotations + (b"" if token is None else _LOCK_KEY + token)
+    count = content.delivery_annotation_count + (0 if token is None else 2)
+    return b"\x00\x53\x71\xd1" + struct.pack(">II", len(pairs) + 4, count) + pairs
 
 
 def with_dead_letter_reason(content: Content, reason: str | None, description: str | None) -> Content:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from itertools import count
 from pathlib import Path
 
@@ -126,3 +127,12 @@ async def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) 
     (tmp_path / "file").touch()
     with pytest.raises(BrokerError, match=r"journal .*file/j"):
         await SqliteJournal.open(tmp_path / "file" / "j", {"jobs": a_queue()})
+
+
+async def test_a_journal_of_another_layout_is_refused_and_left_alone(tmp_path: Path) -> None:
+    await reopened(tmp_path / "j")
+    with sqlite3.connect(tmp_path / "j") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(BrokerError, match="its layout is version 99"):
+        await SqliteJournal.open(tmp_path / "j", {"jobs": a_queue()})

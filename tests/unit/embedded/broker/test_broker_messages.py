@@ -36,6 +36,7 @@ def test_the_sdk_reads_what_was_sent_and_what_was_added() -> None:
     content = split(
         encoded(
             header=Header(durable=True, priority=3, ttl=9000),
+            delivery_annotations={"my-delivery": "kept"},
             message_annotations={"mine": "kept", "x-opt-partition-key": "p"},
             properties=Properties(message_id="id", group_id="g"),
             application_properties={"a": 1},
@@ -54,6 +55,8 @@ def test_the_sdk_reads_what_was_sent_and_what_was_added() -> None:
         b"x-opt-partition-key": b"p",
     }
     assert message.delivery_annotations[b"x-opt-lock-token"].bytes == bytes(range(16))
+    assert message.delivery_annotations[b"my-delivery"] == b"kept"
+    assert delivered(content).delivery_annotations == {b"my-delivery": b"kept"}
     assert (message.properties.message_id, message.properties.group_id) == (b"id", b"g")
     assert (message.application_properties, message.data, message.footer) == ({b"a": 1}, [b"body"], {b"f": 1})
 
