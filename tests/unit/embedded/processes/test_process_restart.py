@@ -160,7 +160,7 @@ async def test_a_pod_keeps_its_time_to_stop_when_no_dispatcher_lives(tmp_path: P
     await is_gone(pid)
     assert datetime.now(UTC) >= stop_at
     async with a_place(tmp_path) as place:
-        (pod,) = (await place.cluster.list_all()).pods
+        (pod,) = await place.pods(1, "Failed")  # its wrapper may still be writing that down
         assert pod.cause is FailureCause.ITEM_TIMEOUT
         assert pod.finished_at is not None
         assert timedelta(0) <= pod.finished_at - stop_at < timedelta(seconds=1), to_text(stop_at)
