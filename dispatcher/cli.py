@@ -378,7 +378,9 @@ def demo(
     budget_usd: Annotated[
         str | None, typer.Option(metavar="USD", help="The budget of the demo; default: small enough to be felt.")
     ] = None,
-    subnet: Annotated[str | None, typer.Option(metavar="CIDR", help="The virtual node's subnet.")] = None,
+    subnet: Annotated[
+        str | None, typer.Option(metavar="CIDR", help="The virtual node's subnet; its prefix length is enough.")
+    ] = None,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where everything is written.")] = Path("demo-output"),
     keep: Annotated[bool, typer.Option("--keep", help="Leave the service running afterwards.")] = False,
 ) -> None:

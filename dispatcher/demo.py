@@ -51,14 +51,14 @@ class Scale:
     """One tenant's own: about one pod at a time, so that this tenant is held while the others go on."""
     subnet: str = "10.240.0.0/28"
     """Eleven addresses."""
-    node_cpu: str = "1500m"
+    node_cpu: str = "1"
     node_memory: str = "4Gi"
     release_hold: str = "4s"
     address_release_lag: str = "3s"
     start_delay: str = "1s"
     tail: str = "5s"
     linger: str = "500ms"
-    spill_after: str = "2s"
+    spill_after: str = "1s"
     item_timeout: str = "20s"
     start_deadline: str = "20s"
     batch_size_max: int = 8
@@ -77,7 +77,7 @@ class Scale:
         usual = cls(items=items, seed=seed)
         seconds = usual.seconds_max * max(1.0, items / usual.items)
         budget = budget_usd or f"{float(usual.budget_usd) * max(1.0, items / 240):.4f}"
-        return cls(items=items, seed=seed, budget_usd=budget, subnet=subnet or usual.subnet, seconds_max=seconds)
+        return cls(items=items, seed=seed, budget_usd=budget, subnet=_cidr(subnet or usual.subnet), seconds_max=seconds)
 
     def dispatcher_settings(self) -> dict[str, Any]:
         """What differs from the delivered dispatcher.yaml."""
@@ -262,7 +262,8 @@ class Demo:
             while time.monotonic() < until:
                 status = get_json_now(url, "/api/status")
                 show.update(status)
-                if _settled(status) >= self._scale.items and not status.get("attempts"):
+                # Entries stay until every address is free again and every second is charged.
+                if _settled(status) >= self._scale.items and not status.get("open_entries"):
                     return True
                 time.sleep(_POLL_SECONDS)
         return False
@@ -337,6 +338,12 @@ class _Lines:
         now = time.monotonic()
         self._console.print(f"{now - self._began:6.1f} s  {self._last}", highlight=False, soft_wrap=True, markup=False)
         self._next, self._last = now + _LINE_SECONDS, ""
+
+
+def _cidr(subnet: str) -> str:
+    """A subnet by its prefix length alone (27, /27) lies where the demo's own does."""
+    length = subnet.removeprefix("/")
+    return f"10.240.0.0/{length}" if length.isdigit() else subnet
 
 
 def _settled(status: Mapping[str, Any]) -> int:

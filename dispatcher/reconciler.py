@@ -208,6 +208,7 @@ class Reconciler:
             "leading": memory is not None,
             "items": items,
             "attempts": [],
+            "open_entries": 0,
             "held": [],
             "budgets": [],
             "subnet": {"usable": 0, "in_use": 0},
@@ -222,6 +223,7 @@ class Reconciler:
         items["in_flight"] = len(memory.inflight) - memory.inflight.in_lanes()
         profile = self._policy.virtual_node
         base["attempts"] = [_attempt_facts(memory, attempt) for attempt in memory.attempts.values()]
+        base["open_entries"] = len(memory.draft.entries)
         base["held"] = [_hold_facts(hold) for hold in memory.holds]
         base["budgets"] = bookkeeping.account_rows(memory.ledger, self._policy.budgets, now)
         base["subnet"] = {
