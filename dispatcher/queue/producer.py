@@ -21,6 +21,9 @@ from dispatcher.queue.translate import refusal, told
 
 __all__ = ["Producer"]
 
+_ENVELOPE_BYTES = 1024
+"""The SDK reckons a batch without what it copies from the first message onto the envelope, and so fills it too full."""
+
 
 class Producer:
     """Sends messages of (message id, body) to one queue. Use as an async context manager, or call ``close``."""
@@ -89,7 +92,9 @@ class Producer:
     async def _batch(
         self, sender: ServiceBusSender, messages: Sequence[tuple[str, bytes]], start: int
     ) -> tuple[ServiceBusMessageBatch, int]:
-        batch = await bounded(sender.create_message_batch(), self._config.operation_timeout_seconds)
+        seconds = self._config.operation_timeout_seconds
+        largest = (await bounded(sender.create_message_batch(), seconds)).max_size_in_bytes
+        batch = await bounded(sender.create_message_batch(max(largest - _ENVELOPE_BYTES, largest // 2)), seconds)
         count = 0
         for message_id, body in messages[start:]:
             message = ServiceBusMessage(body, message_id=message_id, content_type="application/json")

@@ -272,6 +272,12 @@ async def test_a_producer_whose_broker_is_gone_says_how_much_was_confirmed(tmp_p
                 await producer.send([("c", b"x" * 2_000_000)])
 
 
+async def test_many_small_messages_travel_in_batches_that_the_broker_takes() -> None:
+    async with a_broker() as broker:
+        await send(broker.connection_string, 6000)
+        assert broker.counts("work").active == 6000
+
+
 # --- refusal --------------------------------------------------------------------------------------------------------
 
 
