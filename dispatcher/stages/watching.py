@@ -25,8 +25,9 @@ async def watch(memory: Memory, ports: Ports, policy: Policy) -> None:
     changes = await ports.cluster.changes()
     if changes.relisted:
         relist(memory, ClusterSeen(changes.jobs, changes.pods))
+        listed = {job.name for job in changes.jobs}
         for name, sight in memory.sightings.items():
-            if sight.job is not None and not any(job.name == name for job in changes.jobs):
+            if sight.job is not None and not sight.job_gone and name not in listed:
                 await look_for_job(memory, ports, name)
     else:
         await _take_in(memory, ports, changes)
