@@ -104,7 +104,7 @@ class ProcessCluster:
         Raises DispatcherError where another process runs this cluster, LookFailed where the store does not answer.
         """
         self._folders.path.mkdir(parents=True, exist_ok=True)
-        self._only_one.take()
+        await self._only_one.take()
         self._leaving = self._ending = False
         try:
             self._hands = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pods")

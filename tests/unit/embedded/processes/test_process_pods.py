@@ -217,20 +217,16 @@ async def test_a_pod_whose_time_to_stop_has_passed_does_not_start(tmp_path: Path
 async def test_pods_wait_until_a_node_has_room_for_their_requests(tmp_path: Path) -> None:
     config = a_config(tmp_path, nodes=(NodeConfig("a", Resources(200, 10**9)), NodeConfig("b", Resources(100, 10**9))))
     async with a_place(tmp_path, config) as place:
-        most = 0
-
-        def watch(seen: ClusterSeen) -> bool:
-            nonlocal most
-            running = [pod for pod in seen.pods if pod.phase == "Running"]
-            most = max(most, len(running))
-            assert sum(pod.node == "a" for pod in running) <= 2
-            return bool(seen.jobs[0].condition)
-
-        await place.launch(a_job("sleep 0.1", completions=8))
-        headroom = await place.cluster.headroom()
-        assert [room.free.cpu_millis for room in headroom.nodes] in ([200, 100], [0, 0])
-        await place.until(watch)
-        assert most == 3
+        await place.launch(a_job(f"until [ -e {tmp_path}/go ]; do sleep 0.05; done", completions=8))
+        running = await place.pods(3, "Running")
+        assert sorted(pod.node or "" for pod in running) == ["a", "a", "b"]
+        assert [room.free.cpu_millis for room in (await place.cluster.headroom()).nodes] == [0, 0]
+        waiting = [pod for pod in (await place.cluster.list_all()).pods if pod.phase == "Pending"]
+        assert {(pod.reason, pod.node) for pod in waiting} == {("Unschedulable", None)}
+        assert len(waiting) == 5
+        (tmp_path / "go").touch()
+        await place.ended(name_of("b"))
+        assert [room.free.cpu_millis for room in (await place.cluster.headroom()).nodes] == [200, 100]
 
 
 async def test_a_virtual_pod_waits_for_its_group_and_is_billed_by_the_meter(tmp_path: Path) -> None:
