@@ -1,24 +1,37 @@
-"""Virtual time. Moves only when told."""
+"""Time: the world's own, which moves only when told, and each host's view of it, which may be off and may step."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from dispatcher.core.units import UTC
 
-START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+class WorldClock:
+    """The world's time: that of the cluster, of the broker and of the bill."""
 
+    __slots__ = ("_now",)
 
-class VirtualClock:
-    """The world's time."""
-
-    def __init__(self, start: datetime = START) -> None:
+    def __init__(self, start: datetime) -> None:
         self._now = start
 
     def now(self) -> datetime:
         """The present instant of the world."""
         return self._now
 
-    def advance(self, span: timedelta) -> None:
-        """Lets time pass."""
-        self._now += span
+    def move_to(self, instant: datetime) -> None:
+        """Lets time pass until then; never back."""
+        if instant > self._now:
+            self._now = instant
+
+
+class HostClock:
+    """What a dispatcher's host takes for the time. The product allows it to be off by up to five seconds."""
+
+    __slots__ = ("_world", "offset")
+
+    def __init__(self, world: WorldClock, offset: timedelta = timedelta(0)) -> None:
+        self._world = world
+        self.offset = offset
+
+    def now(self) -> datetime:
+        """The present instant, as far as this host knows."""
+        return self._world.now() + self.offset

@@ -1,37 +1,36 @@
-"""The cluster of the simulated world: Jobs, pods, nodes, a virtual node that bills, and what a watch reports of them.
+"""The cluster of the simulated world: Jobs, pods, nodes and a virtual node.
 
-Jobs follow the same controller as the embedded cluster's. What each run of an item does is drawn when its pod starts.
-The meter's times are the world's own: they are what ledger and laws are held against.
+Jobs follow the same controller as the embedded cluster's; its status lags a second. What each try of an item does is
+drawn when its pod is made. On the virtual node every pod is a container group, whose bill the meter keeps. Nothing here
+knows what the dispatcher believes.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from dispatcher.core.failures import FailureCause
-from dispatcher.core.observations import (
-    ClusterChanges,
-    ClusterSeen,
-    GroupSeen,
-    JobSeen,
-    NodeHeadroom,
-    NodeRoom,
-    PodPhase,
-    PodSeen,
-)
+from dispatcher.core.jobs import ANNOTATION_SEQUENCE_NUMBERS
+from dispatcher.core.observations import ClusterSeen, JobSeen, NodeHeadroom, NodeRoom, PodPhase, PodSeen
 from dispatcher.core.units import Resources
 from dispatcher.core.work import Placement
 from dispatcher.embedded.processes.controller import Backoff, JobPod, JobStatus, active, take_turn
 from dispatcher.embedded.processes.manifests import JobSpec, read_manifest
 from dispatcher.ports import Answer, Created, ObjectRef
-from dispatcher.simulator.clock import VirtualClock
-from dispatcher.simulator.faults import Faults
-from dispatcher.simulator.store import SimulatedStore
+from dispatcher.simulator.clock import WorldClock
+from dispatcher.simulator.faults import Fault
+from dispatcher.simulator.meter import Group, Meter
+from dispatcher.simulator.store import Store
+from dispatcher.simulator.watch import News, Watch
+from dispatcher.simulator.wire import Surroundings
+
+SECOND = timedelta(seconds=1)
+STATUS_LAG = SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +38,61 @@ class Run:
     """What one try of an item does."""
 
     start_delay: timedelta
-    """From create to start; None in effect where it is longer than anybody waits."""
+    """From create to start."""
     run_time: timedelta
     failure: FailureCause | None = None
     refused: bool = False
-    """The create itself is refused: the pod fails without having run."""
+    """The pod fails at its start without having run."""
+    disrupted: bool = False
+    bills_after: timedelta | None = timedelta(0)
+    """From create to the first billed second; None: ends before anything is billed."""
     leaks: timedelta = timedelta(0)
-    """How long the group bills on after the pod has ended."""
+    """How long the group bills on after its pod has ended or gone."""
+    beyond_tail: bool = False
+    """It leaks for longer than the product assumes."""
+    grace: timedelta = SECOND
+    """How long the pod takes to go once it is marked."""
+    corrects_itself: bool = False
+    """It reports Failed, and a little later Succeeded."""
+    ignores_stop: bool = False
+
+
+_WITHOUT_ITS_ITEM = Run(SECOND, timedelta(0), FailureCause.TEMPLATE, refused=True, bills_after=None)
+
+
+class WorkFile(NamedTuple):
+    """An item as its pod finds it."""
+
+    number: int
+    message_id: str
+    digest: str
+    params: Mapping[str, Any]
 
 
 @dataclass(slots=True)
 class Pod:
     """A pod of the world."""
 
-    name: str
     uid: str
     job: str
     index: int
     node: str | None
     created_at: datetime
     run: Run
-    item: Mapping[str, Any]
+    item: WorkFile | None
     phase: PodPhase = PodPhase.PENDING
     started_at: datetime | None = None
     ended_at: datetime | None = None
     marked: bool = False
+    gone_at: datetime | None = None
     counted: bool = False
     cause: FailureCause | None = None
+    seen: PodSeen | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its phase is final."""
+        return self.ended_at is not None
 
 
 @dataclass(slots=True)
@@ -76,94 +103,254 @@ class Job:
     uid: str
     created_at: datetime
     status: JobStatus
+    tenant: str
+    items: tuple[WorkFile, ...]
     pods: dict[str, Pod] = field(default_factory=dict)
+    pods_made: Counter[int] = field(default_factory=Counter)
     marked: bool = False
+    released: bool = False
+    turn_at: datetime | None = None
+    """When the controller looks at it next; None: nothing to look at."""
+    last_turn: datetime | None = None
+    next_at: datetime | None = None
+    """When anything changes by time alone."""
+    seen: JobSeen | None = None
+
+    @property
+    def paid(self) -> bool:
+        """Whether its pods are container groups."""
+        return self.spec.placement is Placement.VIRTUAL_NODE
 
 
 @dataclass(slots=True)
-class Group:
-    """What ACI bills."""
+class Cluster:
+    """The API server's Jobs and pods, and what moves them."""
 
-    pod_uid: str
-    job: str
-    started_at: datetime
-    stopped_at: datetime | None = None
-    deleted_at: datetime | None = None
-
-
-@dataclass(slots=True)
-class SimulatedCluster:
-    """Behind the JobCluster and AciAccount ports. ``behave`` draws what a try of an item does."""
-
-    clock: VirtualClock
-    faults: Faults
-    store: SimulatedStore
-    behave: Callable[[Mapping[str, Any], Placement], Run]
+    clock: WorldClock
+    world: Surroundings
+    store: Store
+    meter: Meter
+    behave: Callable[[WorkFile, Placement], Run]
     nodes: Sequence[NodeRoom]
-    backoff: Backoff = Backoff(timedelta(seconds=10), timedelta(minutes=10))
+    backoff: Backoff
     jobs: dict[str, Job] = field(default_factory=dict)
-    groups: dict[str, Group] = field(default_factory=dict)
-    runs: list[tuple[str, int, str]] = field(default_factory=list)
-    """Every start of an item: (message id, attempt, pod uid)."""
-    _changed: set[str] = field(default_factory=set)
-    _gone_jobs: set[str] = field(default_factory=set)
-    _gone_pods: set[str] = field(default_factory=set)
+    ghosts: list[Job] = field(default_factory=list)
+    """Jobs that are gone while pods of theirs still go."""
+    watches: list[Watch] = field(default_factory=list)
+    tries: Counter[int] = field(default_factory=Counter)
+    """Chances that each message had, by sequence number: every Job, refused ones too, and every further pod in one."""
+    succeeded: set[tuple[str, str]] = field(default_factory=set)
+    """What has really been done: (message id, digest)."""
+    succeeded_numbers: set[int] = field(default_factory=set)
+    on_create: list[Callable[[Job], None]] = field(default_factory=list)
+    """Told of each Job that comes to be."""
+    lost_nodes: dict[str, datetime] = field(default_factory=dict)
+    """Nodes that are away, and until when."""
+    version: int = 0
+    """Rises with every change, so that who looks knows whether there is anything new."""
+    _used: dict[str, list[int]] = field(default_factory=dict)
+    _changed_jobs: dict[str, Job] = field(default_factory=dict)
+    _changed_pods: dict[str, Pod] = field(default_factory=dict)
     _count: int = 0
 
-    # --- the world's side
+    # --- time
+
+    def next_event(self) -> datetime | None:
+        """When something changes by time alone."""
+        due = [job.next_at for job in (*self.jobs.values(), *self.ghosts) if job.next_at is not None]
+        due += list(self.lost_nodes.values())
+        return min(due, default=None)
 
     def step(self) -> None:
-        """Brings everything up to the present: pods start and end, the controller takes its turns."""
+        """Brings everything up to the present."""
         now = self.clock.now()
-        for job in list(self.jobs.values()):
-            for pod in list(job.pods.values()):
-                self._run(job, pod, now)
-            if not job.marked:
-                self._control(job, now)
-        for group in self.groups.values():
-            if group.stopped_at is not None and group.stopped_at > now:
-                continue
+        for name in [name for name, until in self.lost_nodes.items() if until <= now]:
+            del self.lost_nodes[name]
+            self._room_changed(now)
+        for job in (*self.jobs.values(), *self.ghosts):
+            if job.next_at is not None and job.next_at <= now:
+                self._step_job(job, now)
+        if self.ghosts:
+            self.ghosts = [job for job in self.ghosts if job.pods]
+        self.tell()
+
+    def _step_job(self, job: Job, now: datetime) -> None:
+        for pod in list(job.pods.values()):
+            self._run(job, pod, now)
+        if job.turn_at is not None and job.turn_at <= now:
+            self._control(job, now)
+        self._schedule(job, now)
+
+    def _schedule(self, job: Job, now: datetime) -> None:
+        due = [when for pod in job.pods.values() if (when := self._pod_due(job, pod, now)) is not None]
+        if job.turn_at is not None and not job.marked:
+            due.append(job.turn_at)
+        job.next_at = min(due, default=None)
+
+    def _pod_due(self, job: Job, pod: Pod, now: datetime) -> datetime | None:
+        if pod.marked:
+            return pod.gone_at
+        if pod.ended_at is not None:
+            if pod.run.corrects_itself and pod.phase is PodPhase.FAILED:
+                return max(now, pod.ended_at + 3 * SECOND)
+            return None
+        if pod.started_at is not None:
+            return self._ends_at(job, pod)[0]
+        starts = pod.created_at + pod.run.start_delay
+        if starts > now:
+            return starts
+        if pod.node is None and not pod.run.refused:
+            return None  # waits for room on a node
+        return now + 5 * SECOND  # waits for its record to be there
+
+    # --- pods
 
     def _run(self, job: Job, pod: Pod, now: datetime) -> None:
-        if pod.phase is PodPhase.PENDING and pod.run.refused:
-            self._end(job, pod, PodPhase.FAILED, pod.created_at, pod.run.failure)
-        if pod.phase is PodPhase.PENDING and not pod.marked and self._may_start(job, pod, now):
-            pod.phase, pod.started_at = PodPhase.RUNNING, max(pod.created_at + pod.run.start_delay, pod.created_at)
-            self.runs.append((pod.item["id"], pod.item["attempt"], pod.uid))
-            if job.spec.placement is Placement.VIRTUAL_NODE:
-                self.groups[pod.uid] = Group(pod.uid, job.spec.name, pod.started_at)
-            self._changed.add(job.spec.name)
-        if pod.phase is PodPhase.RUNNING and pod.started_at is not None and not pod.marked:
-            ends = pod.started_at + pod.run.run_time
-            if ends <= now:
-                phase = PodPhase.FAILED if pod.run.failure else PodPhase.SUCCEEDED
-                self._end(job, pod, phase, ends, pod.run.failure)
+        if pod.phase is PodPhase.PENDING and not pod.marked and pod.created_at + pod.run.start_delay <= now:
+            self._start(job, pod, now)
+        if pod.phase is PodPhase.RUNNING and pod.started_at is not None:
+            ends, cause = self._ends_at(job, pod)
+            if ends <= now and (pod.gone_at is None or ends < pod.gone_at):
+                self._end(job, pod, PodPhase.FAILED if cause else PodPhase.SUCCEEDED, ends, cause)
+        elif pod.run.corrects_itself and pod.phase is PodPhase.FAILED and self._pod_due(job, pod, now) == now:
+            pod.phase, pod.cause = PodPhase.SUCCEEDED, None
+            self._did(job, pod)
+            self._pod_changed(pod)
+            self.world.struck(Fault.CONTRADICTORY)
+        if pod.gone_at is not None and pod.gone_at <= now:
+            self._leave(job, pod, now)
 
-    def _may_start(self, job: Job, pod: Pod, now: datetime) -> bool:
-        if pod.created_at + pod.run.start_delay > now:
-            return False
-        if job.spec.placement is Placement.VIRTUAL_NODE:
-            return True
-        if pod.node is None:
+    def _start(self, job: Job, pod: Pod, now: datetime) -> None:
+        if pod.run.refused:
+            self._end(job, pod, PodPhase.FAILED, pod.created_at + pod.run.start_delay, pod.run.failure)
+            return
+        if not job.paid and pod.node is None:
             pod.node = self._fitting_node(job.spec.pod.requests)
-        return pod.node is not None
+            if pod.node is None:
+                return
+            self._use(pod.node, job.spec.pod.requests, 1)
+        if pod.item is None or (not job.paid and job.spec.pod.record not in self.store.records):
+            return  # on a node a pod waits for its volume
+        at = pod.created_at + pod.run.start_delay if job.paid else now
+        pod.phase, pod.started_at = PodPhase.RUNNING, at
+        self._pod_changed(pod)
+
+    def _ends_at(self, job: Job, pod: Pod) -> tuple[datetime, FailureCause | None]:
+        assert pod.started_at is not None  # the caller has looked
+        ends, cause = pod.started_at + pod.run.run_time, pod.run.failure
+        if job.spec.pod.deadline is not None and pod.started_at + job.spec.pod.deadline < ends:
+            ends, cause = pod.started_at + job.spec.pod.deadline, FailureCause.ITEM_TIMEOUT
+        stop_at = job.spec.pod.stop_at
+        if job.paid and stop_at is not None and stop_at < ends and not pod.run.ignores_stop:
+            ends, cause = max(pod.started_at, stop_at), FailureCause.ITEM_TIMEOUT
+        return ends, cause
+
+    def _end(self, job: Job, pod: Pod, phase: PodPhase, at: datetime, cause: FailureCause | None) -> None:
+        if pod.node is not None and not job.paid:
+            self._use(pod.node, job.spec.pod.requests, -1)
+            self._room_changed(self.clock.now())
+        pod.phase, pod.ended_at, pod.cause = phase, at, cause
+        if phase is PodPhase.SUCCEEDED:
+            self._did(job, pod)
+            if job.marked or job.status.condition is not None:
+                self.world.struck(Fault.LATE_OUTCOME)
+        # A group whose containers have all succeeded has stopped by itself; one that failed may still run.
+        self.meter.pod_ended(pod.uid, at, pod.run.leaks if cause else timedelta(0))
+        self._look_soon(job, at)
+        self._pod_changed(pod)
+
+    def _did(self, job: Job, pod: Pod) -> None:
+        assert pod.item is not None  # a pod without its item never starts
+        self.succeeded.add((pod.item.message_id, pod.item.digest))
+        self.succeeded_numbers.add(pod.item.number)
+
+    def _mark_pod(self, job: Job, pod: Pod, now: datetime) -> None:
+        if pod.marked:
+            return
+        pod.marked = True
+        pod.gone_at = now if pod.ended or pod.started_at is None else now + pod.run.grace
+        self._look_soon(job, now)
+        self._pod_changed(pod)
+        job.next_at = now
+
+    def _leave(self, job: Job, pod: Pod, now: datetime) -> None:
+        """The pod goes, unless the controller must count it first: its finalizer holds it until then."""
+        counts = not job.marked and not job.released and job.status.condition is None
+        if not pod.ended:
+            if job.spec.replaces_ended_pods_only:
+                self._end(job, pod, PodPhase.FAILED, now, FailureCause.CANCELLED)
+            elif pod.node is not None and not job.paid:
+                self._use(pod.node, job.spec.pod.requests, -1)
+                self._room_changed(now)
+        if counts and not pod.counted:
+            self._control(job, now)
+            if not pod.counted:
+                pod.gone_at = now + SECOND
+                return
+        del job.pods[pod.uid]
+        self.meter.pod_gone(pod.uid, now, pod.run.leaks)
+        self._look_soon(job, now)
+        self._changed_pods.pop(pod.uid, None)
+        self.version += 1
+        for watch in self.watches:
+            watch.push(News(now, pod_gone=pod.uid))
+
+    # --- nodes
+
+    def _use(self, node: str, requests: Resources, pods: int) -> None:
+        used = self._used.setdefault(node, [0, 0, 0])
+        used[0] += requests.cpu_millis * pods
+        used[1] += requests.memory_bytes * pods
+        used[2] += pods
+
+    def headroom(self) -> NodeHeadroom:
+        """What is free on each node that is there."""
+        rooms = []
+        for node in self.nodes:
+            if node.name not in self.lost_nodes:
+                cpu, memory, pods = self._used.get(node.name, (0, 0, 0))
+                free = Resources(node.free.cpu_millis - cpu, node.free.memory_bytes - memory)
+                rooms.append(NodeRoom(node.name, free, node.pods_free - pods))
+        return NodeHeadroom(tuple(rooms))
 
     def _fitting_node(self, requests: Resources) -> str | None:
-        for room in self.headroom_now().nodes:
+        for room in self.headroom().nodes:
             if requests.fits_in(room.free) and room.pods_free > 0:
                 return room.name
         return None
 
-    def _end(self, job: Job, pod: Pod, phase: PodPhase, at: datetime, cause: FailureCause | None) -> None:
-        pod.phase, pod.ended_at, pod.cause = phase, at, cause
-        group = self.groups.get(pod.uid)
-        if group is not None and group.stopped_at is None:
-            group.stopped_at = at + pod.run.leaks
-        self._changed.add(job.spec.name)
+    def _room_changed(self, now: datetime) -> None:
+        for job in self.jobs.values():
+            if not job.paid and any(pod.node is None for pod in job.pods.values()):
+                job.next_at = now
+
+    def lose_node(self, name: str, until: datetime) -> None:
+        """A node is gone for a while; what ran on it has failed."""
+        now = self.clock.now()
+        self.lost_nodes[name] = until
+        for job in self.jobs.values():
+            for pod in job.pods.values():
+                if pod.node == name and not pod.ended and not job.paid:
+                    pod.run = Run(pod.run.start_delay, pod.run.run_time, FailureCause.NODE_LOST, disrupted=True)
+                    self._end(job, pod, PodPhase.FAILED, now, FailureCause.NODE_LOST)
+        self.tell()
+
+    # --- the controller
+
+    def _look_soon(self, job: Job, at: datetime) -> None:
+        if job.status.condition is not None or job.marked:
+            return
+        soon = at if job.last_turn is None else max(at, job.last_turn + STATUS_LAG)
+        job.turn_at = soon if job.turn_at is None else min(job.turn_at, soon)
+        job.next_at = job.turn_at if job.next_at is None else min(job.next_at, job.turn_at)
 
     def _control(self, job: Job, now: datetime) -> None:
+        job.turn_at = None
+        if job.marked:
+            return
+        job.last_turn = now
         pods = [
-            JobPod(pod.uid, pod.index, pod.phase, pod.marked, pod.counted, False, pod.ended_at)
+            JobPod(pod.uid, pod.index, pod.phase, pod.marked, pod.counted, pod.run.disrupted, pod.ended_at)
             for pod in job.pods.values()
         ]
         before = job.status
@@ -172,209 +359,190 @@ class SimulatedCluster:
         for uid in turn.counted:
             job.pods[uid].counted = True
         for uid in turn.delete:
-            self._delete_pod(job, job.pods[uid], now)
+            self._mark_pod(job, job.pods[uid], now)
         for index in turn.create:
             self._make_pod(job, index, now)
-        if turn.counted or turn.delete or turn.create or before != job.status:
-            self._changed.add(job.spec.name)
+        if turn.again_at is not None:
+            job.turn_at = turn.again_at
+        if job.status.ending and job.status.condition is None:
+            self._look_soon(job, now + STATUS_LAG)
+        if before != job.status or turn.create or turn.delete:
+            self._job_changed(job)
 
     def _make_pod(self, job: Job, index: int, now: datetime) -> None:
         self._count += 1
         uid = f"pod-{self._count}"
-        record = self.store.records.get(job.spec.pod.record)
-        refused = Run(timedelta(0), timedelta(0), FailureCause.TEMPLATE, refused=True)
-        if record is None:
-            job.pods[uid] = Pod(uid, uid, job.spec.name, index, None, now, refused, {"id": "?", "attempt": 0})
+        item = job.items[index] if index < len(job.items) else None
+        if job.paid and job.spec.pod.record not in self.store.records:
+            item = None  # a group is made with its volume's contents, or refused
+        run = self.behave(item, job.spec.placement) if item else _WITHOUT_ITS_ITEM
+        pod = Pod(uid, job.spec.name, index, "virtual" if job.paid else None, now, run, item)
+        if item is not None and job.pods_made[index]:
+            self.tries[item.number] += 1
+        job.pods_made[index] += 1
+        job.pods[uid] = pod
+        if job.paid and item is not None:  # without its volume's contents no group is ever asked for
+            started = None if run.bills_after is None else now + run.bills_after
+            self.meter.pod_made(
+                Group(
+                    uid,
+                    job.spec.name,
+                    job.tenant,
+                    job.spec.pod.requests,
+                    made_at=now,
+                    starts_at=started,
+                    bills_until_max=job.created_at + (job.spec.deadline or timedelta(0)),
+                    beyond_tail=run.beyond_tail,
+                    exempt=self.meter.lost_at is not None and job.created_at <= self.meter.lost_at,
+                )
+            )
+        self._pod_changed(pod)
+
+    # --- what is told
+
+    def _job_changed(self, job: Job) -> None:
+        job.seen = None
+        self._changed_jobs[job.uid] = job
+        self.version += 1
+
+    def _pod_changed(self, pod: Pod) -> None:
+        pod.seen = None
+        self._changed_pods[pod.uid] = pod
+        self.version += 1
+
+    def tell(self) -> None:
+        """Hands what has changed to every watch."""
+        if not self._changed_jobs and not self._changed_pods:
             return
-        item = json.loads(record.data[f"{index}.json"])
-        run = self.behave(item, job.spec.placement)
-        node = "virtual" if job.spec.placement is Placement.VIRTUAL_NODE else None
-        job.pods[uid] = Pod(uid, uid, job.spec.name, index, node, now, run, item)
+        now = self.clock.now()
+        jobs, pods = self._changed_jobs, self._changed_pods
+        self._changed_jobs, self._changed_pods = {}, {}
+        for job in jobs.values():
+            news = News(now, job_gone=job.spec.name) if job.released else News(now, job=self.job_seen(job))
+            for watch in self.watches:
+                watch.push(news)
+        for pod in pods.values():
+            for watch in self.watches:
+                watch.push(News(now, pod=self.pod_seen(pod)))
 
-    def _delete_pod(self, job: Job, pod: Pod, now: datetime) -> None:
-        group = self.groups.get(pod.uid)
-        if group is not None:
-            group.deleted_at = now
-            if group.stopped_at is None or group.stopped_at > now:
-                group.stopped_at = now + min(pod.run.leaks, timedelta(seconds=60))
-        del job.pods[pod.uid]
-        self._gone_pods.add(pod.uid)
-        self._changed.add(job.spec.name)
+    def job_seen(self, job: Job) -> JobSeen:
+        """The Job, as a read shows it."""
+        if job.seen is None:
+            status = job.status
+            pods = [JobPod(pod.uid, pod.index, pod.phase, pod.marked) for pod in job.pods.values()]
+            job.seen = JobSeen(
+                name=job.spec.name,
+                uid=job.uid,
+                created_at=job.created_at,
+                annotations=job.spec.annotations,
+                marked_for_deletion=job.marked,
+                condition=status.condition,
+                reason=status.reason,
+                active=active(pods),
+                succeeded=status.succeeded,
+                failed=status.failed,
+                completed_indexes=status.completed,
+                failed_indexes=status.failed_indexes,
+            )
+        return job.seen
 
-    def _seen(self, job: Job) -> JobSeen:
-        status = job.status
-        pods = [JobPod(pod.uid, pod.index, pod.phase, pod.marked) for pod in job.pods.values()]
-        return JobSeen(
-            name=job.spec.name,
-            uid=job.uid,
-            created_at=job.created_at,
-            annotations=job.spec.annotations,
-            marked_for_deletion=job.marked,
-            condition=status.condition,
-            reason=status.reason,
-            active=active(pods),
-            succeeded=status.succeeded,
-            failed=status.failed,
-            completed_indexes=status.completed,
-            failed_indexes=status.failed_indexes,
-        )
+    def pod_seen(self, pod: Pod) -> PodSeen:
+        """The pod, as a read shows it."""
+        if pod.seen is None:
+            pod.seen = PodSeen(
+                name=pod.uid,
+                uid=pod.uid,
+                job=pod.job,
+                index=pod.index,
+                phase=pod.phase,
+                created_at=pod.created_at,
+                started_at=pod.started_at,
+                finished_at=pod.ended_at,
+                node=pod.node,
+                cause=pod.cause,
+                message=f"simulated {pod.cause}" if pod.cause else "",
+                marked_for_deletion=pod.marked,
+                disrupted=pod.run.disrupted and pod.phase is PodPhase.FAILED,
+            )
+        return pod.seen
 
-    def _pod_seen(self, pod: Pod) -> PodSeen:
-        return PodSeen(
-            name=pod.name,
-            uid=pod.uid,
-            job=pod.job,
-            index=pod.index,
-            phase=pod.phase,
-            created_at=pod.created_at,
-            started_at=pod.started_at,
-            finished_at=pod.ended_at,
-            node=pod.node,
-            cause=pod.cause,
-            message=f"simulated {pod.cause}" if pod.cause else "",
-            marked_for_deletion=pod.marked,
-        )
+    def everything(self) -> ClusterSeen:
+        """All Jobs and pods, consistent."""
+        jobs = tuple(self.job_seen(job) for job in self.jobs.values())
+        pods = tuple(self.pod_seen(pod) for job in (*self.jobs.values(), *self.ghosts) for pod in job.pods.values())
+        return ClusterSeen(jobs, pods)
 
-    def headroom_now(self) -> NodeHeadroom:
-        """What is free on each node."""
-        used: dict[str, list[Pod]] = {}
-        for job in self.jobs.values():
-            if job.spec.placement is Placement.NODE_POOL:
-                for pod in job.pods.values():
-                    if pod.node is not None and pod.ended_at is None:
-                        used.setdefault(pod.node, []).append(pod)
-        rooms = []
-        for node in self.nodes:
-            free = node.free
-            for pod in used.get(node.name, ()):
-                free = free - self.jobs[pod.job].spec.pod.requests
-            rooms.append(NodeRoom(node.name, free, node.pods_free - len(used.get(node.name, ()))))
-        return NodeHeadroom(tuple(rooms))
+    # --- acts
 
-    # --- the ports
-
-    async def create_jobs(self, manifests: Sequence[Mapping[str, Any]]) -> Sequence[Created]:
-        """Each by itself."""
-        return [
-            self.faults.act("create job", partial(self._create, manifest), lambda: Created(Answer.UNKNOWN))
-            for manifest in manifests
-        ]
-
-    def _create(self, manifest: Mapping[str, Any]) -> Created:
+    def create(self, manifest: Mapping[str, Any]) -> Created:
+        """A Job under its own name."""
         spec = read_manifest(manifest)
-        if spec.name in self.jobs:
-            return Created(Answer.DONE, self._seen(self.jobs[spec.name]), already=True)
+        known = self.jobs.get(spec.name)
+        if known is not None:
+            return Created(Answer.DONE, self.job_seen(known), already=True)
         self._count += 1
         now = self.clock.now()
-        job = Job(spec, f"job-{self._count}", now, JobStatus(now))
+        record = self.store.records.get(spec.pod.record)
+        items, tenant = _items_of(record.data) if record else ((), "?")
+        self.tries.update(item.number for item in items)
+        job = Job(spec, f"job-{self._count}", now, JobStatus(now), tenant, items)
+        job.turn_at = job.next_at = now + timedelta(milliseconds=200)
         self.jobs[spec.name] = job
-        self._changed.add(spec.name)
-        return Created(Answer.DONE, self._seen(job))
+        for told in self.on_create:
+            told(job)
+        self._job_changed(job)
+        self.tell()
+        return Created(Answer.DONE, self.job_seen(job))
 
-    async def get_job(self, name: str) -> JobSeen | None:
-        """By name."""
-        self.faults.read("get job")
-        job = self.jobs.get(name)
-        return self._seen(job) if job else None
+    def refused(self, manifest: Mapping[str, Any]) -> None:
+        """A Job that the API server will not have: a try of each of its items all the same."""
+        numbers = manifest["metadata"]["annotations"][ANNOTATION_SEQUENCE_NUMBERS]
+        self.tries.update(int(number) for number in numbers.split(","))
 
-    async def list_all(self) -> ClusterSeen:
-        """Everything."""
-        self.faults.read("list jobs")
-        pods = tuple(self._pod_seen(pod) for job in self.jobs.values() for pod in job.pods.values())
-        return ClusterSeen(tuple(self._seen(job) for job in self.jobs.values()), pods)
-
-    async def changes(self) -> ClusterChanges:
-        """What has changed since the last call."""
-        self.faults.read("watch")
-        changed = [self.jobs[name] for name in sorted(self._changed) if name in self.jobs]
-        pods = tuple(self._pod_seen(pod) for job in changed for pod in job.pods.values())
-        result = ClusterChanges(
-            jobs=tuple(self._seen(job) for job in changed),
-            pods=pods,
-            jobs_gone=tuple(sorted(self._gone_jobs)),
-            pods_gone=tuple(sorted(self._gone_pods)),
-        )
-        self._changed.clear()
-        self._gone_jobs.clear()
-        self._gone_pods.clear()
-        return result
-
-    async def delete_jobs(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
-        """Marks."""
-        return [self.faults.act("delete job", partial(self._mark, ref), lambda: Answer.UNKNOWN) for ref in refs]
-
-    def _mark(self, ref: ObjectRef) -> Answer:
+    def mark(self, ref: ObjectRef) -> Answer:
+        """Marks a Job for deletion; its finalizer keeps it readable."""
         job = self.jobs.get(ref.name)
         if job is None:
             return Answer.NOT_FOUND
         if job.uid != ref.uid:
             return Answer.CONFLICT
-        job.marked = True
-        self._changed.add(ref.name)
+        if not job.marked:
+            job.marked, job.turn_at = True, None
+            self._job_changed(job)
+            self.tell()
         return Answer.DONE
 
-    async def release_jobs(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
-        """Takes them away."""
-        return [self.faults.act("release job", partial(self._release, ref), lambda: Answer.UNKNOWN) for ref in refs]
-
-    def _release(self, ref: ObjectRef) -> Answer:
+    def release(self, ref: ObjectRef) -> Answer:
+        """Takes a Job away; its pods follow."""
         job = self.jobs.get(ref.name)
         if job is None:
             return Answer.NOT_FOUND
         if job.uid != ref.uid:
             return Answer.CONFLICT
-        for pod in list(job.pods.values()):
-            self._delete_pod(job, pod, self.clock.now())
+        now = self.clock.now()
+        job.released = True
         del self.jobs[ref.name]
-        self._gone_jobs.add(ref.name)
+        self.ghosts.append(job)
+        self._job_changed(job)
+        for pod in list(job.pods.values()):
+            self._mark_pod(job, pod, now)
+        self._step_job(job, now)
+        self.tell()
         return Answer.DONE
 
-    async def delete_pods(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
-        """Whatever they are doing."""
-        return [self.faults.act("delete pod", partial(self._delete, ref), lambda: Answer.UNKNOWN) for ref in refs]
-
-    def _delete(self, ref: ObjectRef) -> Answer:
-        for job in self.jobs.values():
+    def delete_pod(self, ref: ObjectRef) -> Answer:
+        """Whatever it is doing."""
+        for job in (*self.jobs.values(), *self.ghosts):
             pod = job.pods.get(ref.uid)
             if pod is not None:
-                if not pod.counted and not job.marked:
-                    self._control(job, self.clock.now())  # the finalizer holds a pod until it is counted
-                if ref.uid in job.pods:
-                    self._delete_pod(job, pod, self.clock.now())
+                self._mark_pod(job, pod, self.clock.now())
+                self._step_job(job, self.clock.now())
+                self.tell()
                 return Answer.DONE
         return Answer.NOT_FOUND
 
-    async def headroom(self) -> NodeHeadroom:
-        """What is free."""
-        self.faults.read("headroom")
-        return self.headroom_now()
 
-    async def log_tail(self, pod: ObjectRef, bytes_max: int) -> str:
-        """There is always something to read."""
-        return f"log of {pod.name}"[:bytes_max]
-
-    async def groups_seen(self) -> Mapping[str, GroupSeen]:
-        """All groups that ACI still knows."""
-        self.faults.read("groups")
-        now = self.clock.now()
-        return {
-            uid: GroupSeen(
-                uid,
-                uid,
-                group.started_at,
-                group.stopped_at if group.stopped_at is not None and group.stopped_at <= now else None,
-            )
-            for uid, group in self.groups.items()
-            if group.deleted_at is None or group.stopped_at is None or group.stopped_at > now
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class SimulatedAccount:
-    """Behind the AciAccount port."""
-
-    cluster: SimulatedCluster
-
-    async def groups(self) -> Mapping[str, GroupSeen]:
-        """The cluster's own meter."""
-        return await self.cluster.groups_seen()
+def _items_of(data: Mapping[str, str]) -> tuple[tuple[WorkFile, ...], str]:
+    files = [json.loads(data[f"{index}.json"]) for index in range(len(data))]
+    items = tuple(WorkFile(file["sequence_number"], file["id"], file["digest"], file["params"]) for file in files)
+    return items, files[0]["tenant"] if files else "?"

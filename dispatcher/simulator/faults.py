@@ -1,69 +1,70 @@
-"""Faults: what can go wrong with an act or a read, drawn from a seed.
+"""Faults by name, how often each strikes, and what a process that dies raises.
 
-Decides for each act whether the process dies before or after it, whether its answer is lost, and whether it happened.
+Decides the vocabulary alone. Each seed switches a random subset on: a fault that never meets certain others finds bugs
+that the crowd of all faults hides.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from random import Random
-from typing import TypeVar
-
-from dispatcher.errors import LookFailed
-
-T = TypeVar("T")
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 
 class Killed(BaseException):
     """The dispatcher's process has died here. Not an Exception: nothing in the product may catch it."""
 
 
+class Fault(StrEnum):
+    """What can go wrong. Each is counted when it strikes."""
+
+    CRASH_BEFORE = "crash before an act"
+    CRASH_AFTER = "crash after an act, its answer unread"
+    LOST_ACT = "act never happened, reported unknown"
+    LOST_ANSWER = "act happened, reported unknown"
+    LATE_ACT = "act reported unknown, landed later"
+    SLOW_ANSWER = "slow answer"
+    FAILED_READ = "read failed"
+    THROTTLED = "broker throttled"
+    LOCK_LOST = "lock lost, message redelivered"
+    STALE_WATCH = "stale observations"
+    MISSED_EVENT = "missed observation"
+    REPEATED_EVENT = "old observation repeated"
+    REORDERED_EVENTS = "reordered observations"
+    STALLED_LEADER = "leader stalled between two acts, went on after another took over"
+    TWO_LEADERS = "lease said yes to two"
+    CLOCK_STEP = "host clock stepped"
+    JOB_DELETED = "Job deleted by a person"
+    POD_DELETED = "pod deleted by a person"
+    JOB_REFUSED = "Job refused by the API server"
+    NODE_LOST = "node lost"
+    POD_REFUSED = "pod refused by ACI"
+    POD_SLOW = "pod slow to start"
+    POD_STUCK = "pod stuck in pending"
+    POD_EVICTED = "pod evicted"
+    GROUP_LEAKED = "group billed on after its pod"
+    GROUP_BEYOND_TAIL = "group billed on beyond the tail (broken assumption)"
+    LATE_OUTCOME = "outcome after its Job was stopped"
+    CONTRADICTORY = "failed and succeeded pods of one item"
+    LEDGER_LOST = "ledger deleted by a person"
+
+
+PER_ACT = (
+    Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.LOST_ACT, Fault.LOST_ANSWER, Fault.LATE_ACT, Fault.SLOW_ANSWER,
+    Fault.STALLED_LEADER,
+)  # fmt: skip
+"""Faults that may strike any act; drawn with one roll of the dice."""
+
+
 @dataclass(frozen=True, slots=True)
-class FaultRates:
-    """How often each fault strikes, per act or read."""
+class FaultPlan:
+    """How often each fault strikes in this world, per act, read, pod or cycle as the case may be."""
 
-    crash_before: float = 0.0
-    crash_after: float = 0.0
-    lost_answer: float = 0.0
-    """The act happened, and reported that nobody knows."""
-    lost_act: float = 0.0
-    """The act never happened, and reported that nobody knows."""
-    failed_read: float = 0.0
+    rates: Mapping[Fault, float] = field(default_factory=dict)
+
+    def rate(self, fault: Fault) -> float:
+        """How often it strikes; nothing where it is switched off."""
+        return self.rates.get(fault, 0.0)
 
 
-class Faults:
-    """Draws faults, and counts what struck."""
-
-    def __init__(self, random: Random, rates: FaultRates) -> None:
-        self._random = random
-        self.rates = rates
-        self.struck: Counter[str] = Counter()
-        self.acts = 0
-
-    def _strikes(self, name: str, rate: float) -> bool:
-        if rate and self._random.random() < rate:
-            self.struck[name] += 1
-            return True
-        return False
-
-    def act(self, name: str, perform: Callable[[], T], unknown: Callable[[], T]) -> T:
-        """Performs an act, or not; answers, or not; ``unknown`` gives the answer that nobody knows."""
-        self.acts += 1
-        rates = self.rates
-        if self._strikes(f"crash before {name}", rates.crash_before):
-            raise Killed(name)
-        if self._strikes(f"lost {name}", rates.lost_act):
-            return unknown()
-        answer = perform()
-        if self._strikes(f"crash after {name}", rates.crash_after):
-            raise Killed(name)
-        if self._strikes(f"lost answer to {name}", rates.lost_answer):
-            return unknown()
-        return answer
-
-    def read(self, name: str) -> None:
-        """A read that may fail. Raises LookFailed."""
-        if self._strikes(f"failed {name}", self.rates.failed_read):
-            raise LookFailed(name)
+NO_FAULTS = FaultPlan()

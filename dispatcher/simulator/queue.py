@@ -1,6 +1,6 @@
 """The queue of the simulated world: locks, deferral, settlement, dead letters.
 
-Behind the WorkQueue port; semantics as the broker's. Also the place where the laws look for what became of each message.
+Semantics as the broker's. Also the place where the laws look for what became of each message.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
+from random import Random
 
+from dispatcher.errors import LookFailed
 from dispatcher.ports import Answer, DeadLetter, Delivery, Message, MessageState, Peeked
-from dispatcher.simulator.clock import VirtualClock
-from dispatcher.simulator.faults import Faults
+from dispatcher.simulator.clock import HostClock, WorldClock
+from dispatcher.simulator.faults import NO_FAULTS, Fault, FaultPlan
+from dispatcher.simulator.wire import BROKER_LATE_MAX, Surroundings, Wire
 
 
 class Fate(StrEnum):
@@ -35,140 +38,226 @@ class Held:
 
 
 @dataclass(slots=True)
-class SimulatedQueue:
-    """One queue."""
+class Broker:
+    """One queue, as the broker has it."""
 
     name: str
-    clock: VirtualClock
-    faults: Faults
-    lock_duration: timedelta = timedelta(seconds=60)
+    clock: WorldClock
+    world: Surroundings
+    random: Random
+    lock_duration: timedelta
+    faults: FaultPlan = NO_FAULTS
     messages: dict[int, Held] = field(default_factory=dict)
     fates: dict[int, list[Fate]] = field(default_factory=dict)
     letters: dict[int, DeadLetter] = field(default_factory=dict)
-    _next: int = 1
+    ended: list[tuple[int, Fate]] = field(default_factory=list)
+    """Every end in order, for the laws to look at."""
+    sent: int = 0
+    _active: dict[int, Held] = field(default_factory=dict)
+    _by_token: dict[str, int] = field(default_factory=dict)
     _tokens: int = 0
-
-    # --- the world's side
 
     def send(self, message_id: str, body: bytes) -> int:
         """A producer puts a message on the queue; its sequence number."""
-        number = self._next
-        self._next += 1
-        self.messages[number] = Held(Message(number, message_id, body, self.clock.now()))
-        return number
+        self.sent += 1
+        self.messages[self.sent] = held = Held(Message(self.sent, message_id, body, self.clock.now()))
+        self._active[self.sent] = held
+        return self.sent
 
-    def drop_locks(self) -> None:
-        """Every lock ends: the connection is gone, or so it seems."""
-        for held in self.messages.values():
-            held.token = held.locked_until = None
+    def lose_locks(self, share: float) -> int:
+        """Locks end before their time, as when a connection breaks; how many did."""
+        lost = [number for number in self._by_token.values() if self.random.random() < share]
+        for number in lost:
+            self._unlock(self.messages[number])
+        return len(lost)
+
+    def throttles(self) -> bool:
+        """Whether the broker refuses this request for being too busy."""
+        rate = self.faults.rate(Fault.THROTTLED)
+        if rate and self.random.random() < rate:
+            self.world.struck(Fault.THROTTLED)
+            return True
+        return False
+
+    def _unlock(self, held: Held) -> None:
+        if held.token is not None:
+            self._by_token.pop(held.token, None)
+        held.token = held.locked_until = None
 
     def _locked(self, held: Held) -> bool:
         return held.locked_until is not None and held.locked_until > self.clock.now()
 
-    def _by_token(self, token: str) -> tuple[int, Held] | None:
-        for number, held in self.messages.items():
-            if held.token == token and self._locked(held):
-                return number, held
-        return None
+    def _under(self, token: str) -> int | None:
+        number = self._by_token.get(token)
+        return number if number is not None and self._locked(self.messages[number]) else None
 
     def _end(self, number: int, fate: Fate) -> None:
-        del self.messages[number]
+        held = self.messages.pop(number)
+        self._active.pop(number, None)
+        self._unlock(held)
         self.fates.setdefault(number, []).append(fate)
+        self.ended.append((number, fate))
 
-    # --- the port
-
-    async def receive(self, count_max: int) -> Sequence[Delivery]:
-        """Delivers active messages, oldest first, each under a new lock."""
-        self.faults.read("receive")
-        deliveries = []
-        for held in self.messages.values():
-            if len(deliveries) >= count_max:
+    def deliver(self, count_max: int) -> list[tuple[int, Held]]:
+        """Locks and hands over active messages, oldest first."""
+        found: list[tuple[int, Held]] = []
+        for number, held in self._active.items():
+            if len(found) >= count_max:
                 break
-            if held.deferred or self._locked(held):
+            if self._locked(held):
                 continue
+            self._unlock(held)
             self._tokens += 1
             held.token = f"lock-{self._tokens}"
             held.locked_until = self.clock.now() + self.lock_duration
             held.deliveries += 1
-            deliveries.append(Delivery(held.message, held.token, held.locked_until))
-        return deliveries
+            self._by_token[held.token] = number
+            found.append((number, held))
+        return found
 
-    async def defer(self, lock_tokens: Sequence[str]) -> Mapping[str, Answer]:
-        """Each by itself, as the SDK does it."""
-        return {
-            token: self.faults.act("defer", partial(self._defer, token), lambda: Answer.UNKNOWN)
-            for token in lock_tokens
-        }
-
-    def _defer(self, token: str) -> Answer:
-        found = self._by_token(token)
-        if found is None:
+    def defer(self, token: str) -> Answer:
+        """One locked message."""
+        number = self._under(token)
+        if number is None:
             return Answer.CONFLICT
-        found[1].deferred, found[1].token, found[1].locked_until = True, None, None
+        held = self._active.pop(number)
+        held.deferred = True
+        self._unlock(held)
         return Answer.DONE
 
-    async def dead_letter(self, letters: Mapping[str, DeadLetter]) -> Mapping[str, Answer]:
-        """Under their locks."""
-        return {
-            token: self.faults.act("dead-letter", partial(self._bury, token, letter), lambda: Answer.UNKNOWN)
-            for token, letter in letters.items()
-        }
-
-    def _bury(self, token: str, letter: DeadLetter) -> Answer:
-        found = self._by_token(token)
-        if found is None:
+    def bury(self, token: str, letter: DeadLetter) -> Answer:
+        """One locked message goes to the dead-letter queue."""
+        number = self._under(token)
+        if number is None:
             return Answer.CONFLICT
-        self.letters[found[0]] = letter
-        self._end(found[0], Fate.DEAD)
+        self.letters[number] = letter
+        self._end(number, Fate.DEAD)
         return Answer.DONE
 
-    async def abandon(self, lock_tokens: Sequence[str]) -> None:
-        """Gives messages back."""
-        for token in lock_tokens:
-            found = self._by_token(token)
-            if found is not None:
-                found[1].token = found[1].locked_until = None
+    def abandon(self, token: str) -> None:
+        """One locked message is given back."""
+        number = self._under(token)
+        if number is not None:
+            self._unlock(self.messages[number])
 
-    async def remove_deferred(self, sequence_numbers: Sequence[int]) -> Answer:
+    def remove(self, numbers: Sequence[int]) -> Answer:
         """One missing number fails the whole request."""
-        return self.faults.act("remove", lambda: self._remove(sequence_numbers), lambda: Answer.UNKNOWN)
-
-    def _remove(self, numbers: Sequence[int]) -> Answer:
         held = [self.messages.get(number) for number in numbers]
-        if any(message is None or not message.deferred or self._locked(message) for message in held):
+        if any(message is None or not message.deferred for message in held):
             return Answer.NOT_FOUND
         for number in numbers:
             self._end(number, Fate.REMOVED)
         return Answer.DONE
 
-    async def dead_letter_deferred(self, sequence_number: int, letter: DeadLetter) -> Answer:
-        """One deferred message."""
-        return self.faults.act(
-            "dead-letter deferred", lambda: self._bury_deferred(sequence_number, letter), lambda: Answer.UNKNOWN
-        )
-
-    def _bury_deferred(self, number: int, letter: DeadLetter) -> Answer:
+    def bury_deferred(self, number: int, letter: DeadLetter) -> Answer:
+        """One deferred message goes to the dead-letter queue."""
         held = self.messages.get(number)
-        if held is None or not held.deferred or self._locked(held):
+        if held is None or not held.deferred:
             return Answer.NOT_FOUND
         self.letters[number] = letter
         self._end(number, Fate.DEAD)
         return Answer.DONE
 
-    async def look_up(self, sequence_numbers: Sequence[int]) -> Mapping[int, MessageState | None]:
-        """Where each is."""
-        self.faults.read("look up")
-        return {number: self._state(number) for number in sequence_numbers}
-
-    def _state(self, number: int) -> MessageState | None:
+    def state(self, number: int) -> MessageState | None:
+        """Where a message is."""
         held = self.messages.get(number)
         if held is None:
             return None
         return MessageState.DEFERRED if held.deferred else MessageState.ACTIVE
 
+
+@dataclass(slots=True)
+class QueuePort:
+    """The WorkQueue port of one process."""
+
+    broker: Broker
+    wire: Wire
+    clock: HostClock
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self.broker.name
+
+    async def receive(self, count_max: int) -> Sequence[Delivery]:
+        """Delivers active messages, oldest first, each under a new lock. A throttled receive brings nothing."""
+        await self.wire.read("receive")
+        if self.broker.throttles():
+            return []
+        return [
+            Delivery(held.message, held.token or "", self.clock.now() + self.broker.lock_duration)
+            for _, held in self.broker.deliver(count_max)
+        ]
+
+    async def defer(self, lock_tokens: Sequence[str]) -> Mapping[str, Answer]:
+        """Each by itself, as the SDK does it."""
+        answers = {}
+        for token in lock_tokens:
+            if self.broker.throttles():
+                answers[token] = Answer.UNKNOWN
+                continue
+            answers[token] = await self.wire.act(
+                f"defer {token}", partial(self.broker.defer, token), _unknown, late_max=BROKER_LATE_MAX
+            )
+        return answers
+
+    async def dead_letter(self, letters: Mapping[str, DeadLetter]) -> Mapping[str, Answer]:
+        """Under their locks."""
+        return {
+            token: await self.wire.act(
+                f"dead-letter {token}", partial(self.broker.bury, token, letter), _unknown, late_max=BROKER_LATE_MAX
+            )
+            for token, letter in letters.items()
+        }
+
+    async def abandon(self, lock_tokens: Sequence[str]) -> None:
+        """Gives messages back."""
+        for token in lock_tokens:
+            self.broker.abandon(token)
+
+    async def remove_deferred(self, sequence_numbers: Sequence[int]) -> Answer:
+        """One missing number fails the whole request."""
+        numbers = tuple(sequence_numbers)
+        if self.broker.throttles():
+            return Answer.REFUSED
+        return await self.wire.act(
+            f"remove {numbers}", partial(self.broker.remove, numbers), _unknown, late_max=BROKER_LATE_MAX
+        )
+
+    async def dead_letter_deferred(self, sequence_number: int, letter: DeadLetter) -> Answer:
+        """One deferred message."""
+        if self.broker.throttles():
+            return Answer.REFUSED
+        return await self.wire.act(
+            f"dead-letter deferred {sequence_number} ({letter.reason})",
+            partial(self.broker.bury_deferred, sequence_number, letter),
+            _unknown,
+            late_max=BROKER_LATE_MAX,
+        )
+
+    async def look_up(self, sequence_numbers: Sequence[int]) -> Mapping[int, MessageState | None]:
+        """Where each is."""
+        await self.wire.read("look up")
+        if self.broker.throttles():
+            raise LookFailed("throttled")
+        return {number: self.broker.state(number) for number in sequence_numbers}
+
     async def peek(self, from_sequence_number: int, count_max: int) -> Sequence[Peeked]:
-        """In order of number."""
-        self.faults.read("peek")
-        numbers = sorted(number for number in self.messages if number >= from_sequence_number)[:count_max]
-        states = ((self.messages[number], self._state(number)) for number in numbers)
-        return [Peeked(held.message, state) for held, state in states if state is not None]
+        """In order of number, which is the order they were sent in. Small pages, so that a sweep takes several."""
+        await self.wire.read("peek")
+        if self.broker.throttles():
+            raise LookFailed("throttled")
+        page = []
+        for number, held in self.broker.messages.items():
+            if number >= from_sequence_number:
+                page.append(Peeked(held.message, MessageState.DEFERRED if held.deferred else MessageState.ACTIVE))
+                if len(page) >= min(count_max, _PAGE):
+                    break
+        return page
+
+
+_PAGE = 20
+
+
+def _unknown() -> Answer:
+    return Answer.UNKNOWN

@@ -1,0 +1,47 @@
+"""Law 8. After any fault the backlog drains, and the dead-letter queue holds only what deserved it.
+
+A message deserves it if it is poison, or was tried as often as its allowance for the cause allows.
+"""
+
+from __future__ import annotations
+
+import json
+
+from dispatcher.core.failures import FailureCause
+from dispatcher.core.retries import RETRY_RULES, Allowance
+from dispatcher.simulator.checkers.law import Law
+from dispatcher.simulator.queue import Fate
+
+
+class Drains(Law):
+    """Looks at the end; the runner itself says whether the end was reached."""
+
+    name = "law 8: drains"
+
+    def finish(self) -> None:
+        """Nothing is left, and every dead letter is deserved."""
+        if not self.world.drained:
+            raise self.broken(f"not drained by {self.world.clock.now():%d %H:%M}: {self.world.left()}")
+        for number, fates in self.world.broker.fates.items():
+            kind = self.world.kinds[number]
+            if fates == [Fate.DEAD]:
+                self._deserved(number, kind)
+            elif kind == "poison":
+                raise self.broken(f"poison {number} ended as {fates}")
+
+    def _deserved(self, number: int, kind: str) -> None:
+        reason = self.world.broker.letters[number].reason
+        if kind == "poison":
+            if reason != "bad_message":
+                raise self.broken(f"poison {number} was dead-lettered for {reason}")
+            return
+        cause = FailureCause(reason)
+        rule, policy = RETRY_RULES[cause], self.world.scenario.policy
+        limit = policy.platform_retries_max
+        if rule.allowance is Allowance.ITEM:
+            limit = policy.tasks[json.loads(self.world.scenario.messages[number - 1].body)["task"]].backoff_limit
+        if rule.retries_max is not None:
+            limit = min(limit, rule.retries_max)
+        tries = self.world.cluster.tries[number]
+        if tries <= limit:
+            raise self.broken(f"message {number} ({kind}) was dead-lettered for {reason} after {tries} tries")

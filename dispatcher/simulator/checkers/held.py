@@ -1,0 +1,75 @@
+"""Law 6. Every held item has a reason and is looked at again; no tenant starves.
+
+An item that waits for some cycles of the leader is named in a hold of its lane. Starving is looked at where it shows:
+no lane is passed over more than so many times by other tenants' work of the same task.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from dispatcher.core.batching import LaneKey
+from dispatcher.core.verdicts import HoldReason
+from dispatcher.simulator.checkers.law import Law
+from dispatcher.simulator.world import World
+
+PASSED_OVER_MAX = 12
+UNEXPLAINED_MAX = 5
+"""A launch whose record could not be written leaves its items where they were, without a hold, for that cycle."""
+_OWN = {HoldReason.BUDGET_EXHAUSTED, HoldReason.LINGER, HoldReason.WAITING_TO_SPILL}
+"""Reasons that are the lane's own affair: another tenant's work does not take its turn."""
+
+
+class HeldWithReason(Law):
+    """Looks after each cycle of the leader."""
+
+    name = "law 6: held with a reason"
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._before: dict[LaneKey, set[int]] = {}
+        self._cycle = (0, "")
+        self._unexplained: Counter[LaneKey] = Counter()
+        self._passed: Counter[tuple[LaneKey, int]] = Counter()
+        self._launched: list[tuple[str, str]] = []
+        world.hears.append(self._hear)
+
+    def _hear(self, who: str, event: str, facts: Mapping[str, Any]) -> None:
+        if event == "batch.launched" and facts["attempt"] == 1:
+            self._launched.append((facts["task"], facts["tenant"]))
+
+    def look(self) -> None:
+        """The lanes of the leader, after a cycle."""
+        leader = self.world.leader
+        memory, cycle = leader.memory, (leader.cycles, leader.who)
+        launched, self._launched = self._launched, []
+        if memory is None or cycle == self._cycle:
+            self._before = {}
+            return
+        self._cycle = cycle
+        lanes = {lane.key: {item.sequence_number for item in lane.items.values()} for lane in memory.inflight.lanes()}
+        held = {LaneKey(hold.task, hold.tenant, hold.priority): hold.held.reason for hold in memory.holds}
+        for key, numbers in self._before.items():
+            stayed = numbers & lanes.get(key, set())
+            self._unexplained[key] = self._unexplained[key] + 1 if stayed and key not in held else 0
+            if self._unexplained[key] > UNEXPLAINED_MAX:
+                raise self.broken(f"messages {sorted(stayed)[:5]} of {key} wait without a reason")
+        self._starving(lanes, held, launched)
+        self._before = lanes
+
+    def _starving(
+        self,
+        lanes: Mapping[LaneKey, set[int]],
+        held: Mapping[LaneKey, HoldReason],
+        launched: list[tuple[str, str]],
+    ) -> None:
+        for key, numbers in lanes.items():
+            if held.get(key) in _OWN:
+                continue
+            oldest = min(numbers)
+            others = sum(1 for task, tenant in launched if task == key.task and tenant != key.tenant)
+            self._passed[key, oldest] += others
+            if self._passed[key, oldest] > PASSED_OVER_MAX:
+                raise self.broken(f"message {oldest} of {key} was passed over {self._passed[key, oldest]} times")

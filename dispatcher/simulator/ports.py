@@ -1,0 +1,116 @@
+"""The JobCluster and AciAccount ports of one process: its wire to the simulated cluster, and its own watch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Any
+
+from dispatcher.core.observations import ClusterChanges, ClusterSeen, GroupSeen, JobSeen, NodeHeadroom
+from dispatcher.ports import Answer, Created, ObjectRef
+from dispatcher.simulator.cluster import Cluster
+from dispatcher.simulator.faults import NO_FAULTS, Fault, FaultPlan
+from dispatcher.simulator.watch import Watch
+from dispatcher.simulator.wire import Surroundings, Wire
+
+
+@dataclass(slots=True)
+class ClusterPort:
+    """The JobCluster port of one process."""
+
+    cluster: Cluster
+    wire: Wire
+    watch: Watch
+    world: Surroundings
+    random: Random
+    faults: FaultPlan = NO_FAULTS
+
+    async def create_jobs(self, manifests: Sequence[Mapping[str, Any]]) -> Sequence[Created]:
+        """Each by itself."""
+        created = []
+        for manifest in manifests:
+            name = manifest["metadata"]["name"]
+            rate = self.faults.rate(Fault.JOB_REFUSED)
+            if rate and self.random.random() < rate:
+                self.world.struck(Fault.JOB_REFUSED)
+                self.cluster.refused(manifest)
+                created.append(Created(Answer.REFUSED, text="simulated: the template is invalid"))
+                continue
+            perform = partial(self.cluster.create, manifest)
+            created.append(await self.wire.act(f"create Job {name}", perform, lambda: Created(Answer.UNKNOWN)))
+        return created
+
+    async def get_job(self, name: str) -> JobSeen | None:
+        """By name, consistent."""
+        await self.wire.read(f"get Job {name}")
+        job = self.cluster.jobs.get(name)
+        return self.cluster.job_seen(job) if job else None
+
+    async def list_all(self) -> ClusterSeen:
+        """Everything, consistent."""
+        await self.wire.read("list Jobs")
+        return self.cluster.everything()
+
+    async def changes(self) -> ClusterChanges:
+        """What this process's watch has brought."""
+        await self.wire.read("watch")
+        now = self.cluster.clock.now()
+        if self.watch.wants_list(now):
+            return self.watch.listed(self.cluster.everything())
+        return self.watch.take(now)
+
+    async def delete_jobs(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
+        """Marks."""
+        return [
+            await self.wire.act(f"delete Job {ref.name}", partial(self.cluster.mark, ref), _unknown) for ref in refs
+        ]
+
+    async def release_jobs(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
+        """Takes them away."""
+        return [
+            await self.wire.act(f"release Job {ref.name}", partial(self.cluster.release, ref), _unknown) for ref in refs
+        ]
+
+    async def delete_pods(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
+        """Whatever they are doing."""
+        return [
+            await self.wire.act(f"delete pod {ref.name}", partial(self.cluster.delete_pod, ref), _unknown)
+            for ref in refs
+        ]
+
+    async def headroom(self) -> NodeHeadroom:
+        """What is free."""
+        await self.wire.read("headroom")
+        return self.cluster.headroom()
+
+    async def log_tail(self, pod: ObjectRef, bytes_max: int) -> str:
+        """There is always something to read."""
+        return f"log of {pod.name}"[:bytes_max]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPort:
+    """The AciAccount port of one process."""
+
+    cluster: Cluster
+    wire: Wire
+
+    async def groups(self) -> Mapping[str, GroupSeen]:
+        """All groups that ACI still knows: a deleted one is forgotten once it has stopped."""
+        await self.wire.read("groups")
+        now = self.cluster.clock.now()
+        seen = {}
+        for uid, group in self.cluster.meter.holding.items():
+            stopped = group.stopped_at if group.stopped_at is not None and group.stopped_at <= now else None
+            if group.pod_gone_at is not None and stopped is not None:
+                continue
+            started = group.starts_at if group.starts_at is not None and group.starts_at <= now else None
+            group.shown_stopped |= stopped is not None
+            seen[uid] = GroupSeen(uid, uid, started, stopped)
+        return seen
+
+
+def _unknown() -> Answer:
+    return Answer.UNKNOWN

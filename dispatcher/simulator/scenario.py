@@ -1,0 +1,258 @@
+"""A seed draws a whole world: policy, quotas, money, nodes, workload, behaviour and which faults are switched on.
+
+Decides what worlds there are. Every world can be drained: no quota or budget is smaller than the largest batch needs,
+since what can never fit is a mistake of configuration that the settings refuse.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+
+from dispatcher.core.budgets import Budget, Scope, WorstCase
+from dispatcher.core.jobs import shape_of
+from dispatcher.core.observations import NodeRoom
+from dispatcher.core.policy import CircuitPolicy, NodePoolPolicy, Policy, VirtualNodePolicy
+from dispatcher.core.pricing import group_rate
+from dispatcher.core.units import UTC, Money, Resources
+from dispatcher.core.windows import WindowKind
+from dispatcher.core.work import Placement, Task
+from dispatcher.simulator.arrivals import Arrivals, arrival_times
+from dispatcher.simulator.faults import Fault, FaultPlan
+
+TENANTS = ("red", "blue", "green")
+CREATES_PER_HOUR_LEAST = 30
+GB = 10**9
+
+SWITCHED_ON = 0.45
+"""The share of worlds in which a fault is switched on."""
+RATES: dict[Fault, tuple[float, float]] = {
+    Fault.CRASH_BEFORE: (0.001, 0.01),
+    Fault.CRASH_AFTER: (0.002, 0.015),
+    Fault.LOST_ACT: (0.005, 0.04),
+    Fault.LOST_ANSWER: (0.01, 0.08),
+    Fault.LATE_ACT: (0.005, 0.05),
+    Fault.SLOW_ANSWER: (0.002, 0.02),
+    Fault.FAILED_READ: (0.002, 0.03),
+    Fault.THROTTLED: (0.01, 0.1),
+    Fault.LOCK_LOST: (0.02, 0.2),
+    Fault.STALE_WATCH: (0.02, 0.3),
+    Fault.MISSED_EVENT: (0.01, 0.2),
+    Fault.REPEATED_EVENT: (0.02, 0.3),
+    Fault.REORDERED_EVENTS: (0.02, 0.5),
+    Fault.STALLED_LEADER: (0.001, 0.006),
+    Fault.TWO_LEADERS: (0.01, 0.06),
+    Fault.CLOCK_STEP: (0.02, 0.2),
+    Fault.JOB_DELETED: (0.01, 0.06),
+    Fault.POD_DELETED: (0.01, 0.06),
+    Fault.JOB_REFUSED: (0.01, 0.08),
+    Fault.NODE_LOST: (0.01, 0.06),
+    Fault.POD_REFUSED: (0.05, 0.5),
+    Fault.POD_SLOW: (0.1, 0.5),
+    Fault.POD_STUCK: (0.02, 0.2),
+    Fault.POD_EVICTED: (0.02, 0.2),
+    Fault.GROUP_LEAKED: (0.05, 0.5),
+}
+RARE: dict[Fault, tuple[float, float, float]] = {
+    Fault.GROUP_BEYOND_TAIL: (0.15, 0.05, 0.3),
+    Fault.LEDGER_LOST: (0.06, 0.01, 0.03),
+    Fault.CONTRADICTORY: (0.5, 0.2, 0.8),
+}
+"""Switched on in fewer worlds: share, least rate, greatest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A message that will be sent."""
+
+    at: timedelta
+    message_id: str
+    body: bytes
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One world, as drawn."""
+
+    seed: int
+    start: datetime
+    policy: Policy
+    with_account: bool
+    nodes: tuple[NodeRoom, ...]
+    release_lag: timedelta
+    arrivals: Arrivals
+    messages: tuple[Planned, ...]
+    faults: FaultPlan
+    fault_cycles: int
+
+
+def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
+    """The world of that seed."""
+    random = Random(f"world {seed}")
+    virtual = _virtual_node(random)
+    tasks = _tasks(random, virtual)
+    window = random.choice((WindowKind.HOUR, WindowKind.HOUR, WindowKind.DAY))
+    policy = Policy(
+        tasks={task.name: task for task in tasks},
+        node_pool=NodePoolPolicy(pods_max=random.choice((None, None, 2, 6))),
+        virtual_node=virtual,
+        budgets=_budgets(random, tasks, virtual, window),
+        circuit=CircuitPolicy(
+            failures=random.randint(2, 5),
+            cool_down_min=timedelta(seconds=random.choice((5, 20, 60))),
+            cool_down_max=timedelta(seconds=random.choice((60, 300))),
+        ),
+        lookahead_max=random.choice((8, 1000, 1000, 1000)),
+        platform_retries_max=random.choice((3, 8, 20)),
+        retry_delay_min=timedelta(seconds=random.choice((1, 5, 10))),
+        retry_delay_max=timedelta(seconds=60),
+        lock_hold_max=timedelta(seconds=random.choice((1, 3, 10))),
+        sweep_every=timedelta(seconds=random.choice((60, 300))),
+        lock_duration=timedelta(seconds=random.choice((20, 60))),
+        manifest_bytes_max=random.choice((2000, 100_000)),
+        launches_per_cycle_max=random.choice((1, 2, 50, 50)),
+        tenant_weights={"red": random.choice((1, 3))},
+    )
+    arrivals = random.choice(list(Arrivals))
+    return Scenario(
+        seed=seed,
+        start=_start(random, window),
+        policy=policy,
+        with_account=random.random() < 0.5,
+        nodes=_nodes(random),
+        release_lag=timedelta(seconds=random.uniform(0, 40)),
+        arrivals=arrivals,
+        messages=_messages(random, arrivals, tasks),
+        faults=_faults(random),
+        fault_cycles=fault_cycles,
+    )
+
+
+def _virtual_node(random: Random) -> VirtualNodePolicy:
+    tail = timedelta(seconds=random.choice((120, 180)))
+    return VirtualNodePolicy(
+        subnet_prefix=random.choice((28, 28, 27)),
+        address_headroom=random.choice((0, 0, 5)),
+        release_hold=tail + timedelta(seconds=60),
+        groups_max=random.choice((4, 10, 100)),
+        cores_max=random.choice((2, 4, 10, 100)),
+        creates_per_5min=random.choice((5, 20, 100)),
+        creates_per_hour=random.choice((CREATES_PER_HOUR_LEAST, 60, 300)),
+        deletes_per_5min=random.choice((5, 20, 100)),
+        deletes_per_hour=random.choice((60, 300)),
+        tail=tail,
+    )
+
+
+def _tasks(random: Random, virtual: VirtualNodePolicy) -> list[Task]:
+    return [_task(f"task-{number}", random, virtual) for number in range(random.randint(1, 3))]
+
+
+def _task(name: str, random: Random, virtual: VirtualNodePolicy) -> Task:
+    cpu = random.choice((250, 500, 1000))
+    fits = min(
+        virtual.addresses_max, virtual.groups_max, virtual.cores_max * 1000 // cpu, virtual.creates_per_5min,
+        virtual.creates_per_hour,
+    )  # fmt: skip
+    both = (Placement.NODE_POOL, Placement.VIRTUAL_NODE)
+    parallelism = random.choice((2, 6, 50))
+    return Task(
+        name=name,
+        image="simulated",
+        command=("work",),
+        requests=Resources(cpu, random.choice((1, 2)) * GB),
+        item_timeout=timedelta(seconds=random.choice((20, 40))),
+        start_deadline=timedelta(seconds=random.choice((20, 40))),
+        backoff_limit=random.choice((0, 1, 3)),
+        batch_size_max=min(random.choice((1, 3, 8)), fits, parallelism),
+        linger=timedelta(seconds=random.choice((0, 1, 2))),
+        parallelism_max=parallelism,
+        placements=random.choice((both, both, both, (Placement.NODE_POOL,), (Placement.VIRTUAL_NODE,))),
+        spill_after=timedelta(seconds=random.choice((0, 2, 5))),
+    )
+
+
+def _budgets(random: Random, tasks: list[Task], virtual: VirtualNodePolicy, window: WindowKind) -> tuple[Budget, ...]:
+    """Tight ones let one or two of the largest batches run at a time, and a window's end turn them loose again."""
+    largest = max((_worst(task, virtual) for task in tasks), key=lambda money: money.picos)
+    budgets = []
+    if random.random() < 0.8:
+        budgets.append(Budget("everyone", largest * _times(random, window), Scope.ALL, window))
+    if random.random() < 0.5:
+        each = random.choice((WindowKind.HOUR, WindowKind.DAY))
+        budgets.append(Budget("each", largest * _times(random, each), Scope.TENANT, each))
+    if random.random() < 0.2:
+        budgets.append(Budget("red-only", largest * _times(random, window), Scope.TENANT, window, tenant="red"))
+    return tuple(budgets)
+
+
+def _times(random: Random, window: WindowKind) -> int:
+    """How many of the largest batches a budget holds at once; what is used up comes back with the window's end."""
+    return random.choice((2, 3, 100) if window is WindowKind.HOUR else (6, 12, 100))
+
+
+def _worst(task: Task, virtual: VirtualNodePolicy) -> Money:
+    count = task.batch_size_max
+    shape = shape_of(task, placement=Placement.VIRTUAL_NODE, completions=count, parallelism=count, allowance_left=0)
+    return WorstCase(shape, group_rate(task.requests, virtual.rates), virtual.tail).total()
+
+
+def _start(random: Random, window: WindowKind) -> datetime:
+    """Often just before a window ends, where cost and reservation are easily booked apart."""
+    day = datetime(2026, 3, 2, tzinfo=UTC)
+    if random.random() < 0.4:
+        return day + timedelta(hours=random.randint(0, 20), minutes=random.randint(0, 50))
+    hour = 24 if window is WindowKind.DAY else random.randint(1, 23)
+    return day + timedelta(hours=hour) - timedelta(seconds=random.randint(5, 240))
+
+
+def _nodes(random: Random) -> tuple[NodeRoom, ...]:
+    return tuple(
+        NodeRoom(f"node-{number}", Resources(random.choice((1000, 2000)), 8 * GB), random.choice((3, 30)))
+        for number in range(random.choice((1, 1, 2)))
+    )
+
+
+_KINDS = {"ok": 70, "flaky": 10, "bad": 5, "slow": 3, "image": 2, "template": 1, "poison": 4, "copy": 3, "namesake": 2}
+
+
+def _messages(random: Random, arrivals: Arrivals, tasks: list[Task]) -> tuple[Planned, ...]:
+    count = random.choice((6, 12, 25, 40))
+    times = arrival_times(arrivals, count, timedelta(seconds=random.choice((5, 60, 150))), random)
+    tenants = TENANTS[: random.randint(1, 3)]
+    planned: list[Planned] = []
+    for number, at in enumerate(times):
+        kind = random.choices(list(_KINDS), list(_KINDS.values()))[0]
+        earlier = [other for other in planned if other.kind in ("ok", "flaky", "bad")]
+        if kind == "copy" and earlier:
+            first = random.choice(earlier[-5:])
+            planned.append(Planned(at, first.message_id, first.body, first.kind))
+            continue
+        message_id = f"m{number}"
+        if kind == "namesake" and earlier:
+            message_id = random.choice(earlier).message_id
+        if kind in ("copy", "namesake"):
+            kind = "ok"
+        if kind == "poison":
+            planned.append(Planned(at, message_id, b'{"task": "nobody knows it"}', kind))
+            continue
+        params = {"kind": kind, "n": number}
+        body = {"task": random.choice(tasks).name, "tenant": random.choice(tenants), "params": params}
+        planned.append(Planned(at, message_id, json.dumps(body).encode(), kind))
+    return tuple(planned)
+
+
+def _faults(random: Random) -> FaultPlan:
+    if random.random() < 0.05:
+        return FaultPlan()
+    rates = {}
+    for fault, (least, greatest) in RATES.items():
+        if random.random() < SWITCHED_ON:
+            rates[fault] = random.uniform(least, greatest)
+    for fault, (share, least, greatest) in RARE.items():
+        if random.random() < share:
+            rates[fault] = random.uniform(least, greatest)
+    return FaultPlan(rates)
