@@ -402,24 +402,43 @@ class Draft:
         self._deletes = self._deletes.add(at, count)
         self.changed = True
 
+    def pods_unseen(self, name: str, count: int, at: datetime) -> None:
+        """So many pods may have come and gone without being seen, now that no more can come.
+
+        Each is charged at its worst when money is settled, has used up a create, and its address is held.
+        """
+        entry = self._entries[name]
+        count = min(count, entry.may_come)
+        if count <= 0:
+            return
+        self._creates = self._creates.add(at, count)
+        holds = (*(hold for hold in entry.holds if hold[0] > at), (at + self._release_hold, count))
+        self._put(replace(entry, ended=max(entry.ended, entry.noted + count), holds=holds))
+
     def no_more_pods(self, name: str) -> None:
         """The Job makes no pods any more: those that never came hold nothing."""
         if self._entries[name].may_come:
             self._put(replace(self._entries[name], may_come=0))
 
-    def charge(self, name: str, uid: str, start: datetime, end: datetime) -> Money:
-        """Books what a stopped group cost in [start, end) to the windows it was billed in, once; what it cost."""
+    def charge(self, name: str, uid: str, start: datetime, end: datetime, *, estimated: bool = False) -> Money:
+        """Books what a stopped group cost in [start, end) to the windows it was billed in, once; what it cost.
+
+        ``estimated``: the end is when it was noticed, not when it was. Then it is no proof that more was billed than was
+        set aside: a pod costs at most its Job's deadline and a tail, and all together no more than what is left.
+        """
         entry = self._entries[name]
         note = entry.pods[uid]
         if note.charged:
             return NO_MONEY
+        if estimated:
+            end = min(end, start + entry.shape.deadline + entry.tail)
         cost = cost_of(entry.rate, end - start)
-        entry = self._book(entry, start, end)
+        entry = self._book(entry, start, end, estimated=estimated)
         pods = {**entry.pods, uid: replace(note, charged=True)}
         self._put(_without_finished_notes(replace(entry, pods=pods, spent=entry.spent + cost)))
         return cost
 
-    def _book(self, entry: Entry, start: datetime, end: datetime) -> Entry:
+    def _book(self, entry: Entry, start: datetime, end: datetime, *, estimated: bool) -> Entry:
         """Moves each window's own seconds from reserved to spent, in one change; beyond what is reserved.
 
         An overrun.
@@ -429,6 +448,8 @@ class Draft:
         for account_id, account in accounts.items():
             amount = cost_of(entry.rate, account.window.overlap(start, end))
             left = reserved.get(account_id, NO_MONEY)
+            if estimated:
+                amount = min(amount, left)
             covered = min(amount, left)
             if amount > left:
                 self.overruns.append((entry.name, account_id))

@@ -8,6 +8,7 @@ pod.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dispatcher.core.attempts import Sighting, is_stopped
@@ -52,8 +53,22 @@ def _note(memory: Memory, name: str, sight: Sighting, now: datetime) -> None:
     for uid in sight.pods:
         if uid not in memory.draft.entries[name].pods:
             sight.dropped.add(uid)
-    if is_stopped(sight):
+    if is_stopped(sight) and memory.draft.entries[name].may_come:
+        memory.draft.pods_unseen(name, _unseen(memory.draft.entries[name], sight), now)
         memory.draft.no_more_pods(name)
+
+
+def _unseen(entry: Entry, sight: Sighting) -> int:
+    """How many pods of a stopped Job may have come and gone unseen.
+
+    A Job that ended by itself has counted all its pods. One that was marked for deletion, or is gone, was counted no
+    more: any that it could still have made may have been.
+    """
+    if sight.job is None and entry.job_uid is None:
+        return 0  # its Job never was
+    if sight.job is not None and sight.job.condition is not None:
+        return max(0, sight.job.succeeded + sight.job.failed - entry.noted)
+    return entry.may_come
 
 
 def _ended_at(pod: PodSeen, now: datetime) -> datetime | None:
@@ -72,32 +87,43 @@ def _charge(
     for uid, note in list(entry.pods.items()):
         if note.charged:
             continue
-        span = _billed_span(entry, uid, sight.pods.get(uid), groups, now)
-        if span is not None:
-            cost = memory.draft.charge(name, uid, *span)
+        billed = _billed(entry, uid, sight.pods.get(uid), groups, now)
+        if billed is not None:
+            cost = memory.draft.charge(name, uid, billed.start, billed.end, estimated=billed.estimated)
+            if uid not in memory.draft.entries[name].pods:
+                sight.dropped.add(uid)  # gone already, so that the ledger has dropped it at once
             ports.events.emit("pod.charged", job=name, pod=uid, cost_usd=str(cost))
 
 
-def _billed_span(
+@dataclass(frozen=True, slots=True)
+class _Billed:
+    start: datetime
+    end: datetime
+    estimated: bool = True
+    """An upper bound from our own sightings, not the group's own times."""
+
+
+def _billed(
     entry: Entry, uid: str, pod: PodSeen | None, groups: Mapping[str, GroupSeen] | None, now: datetime
-) -> tuple[datetime, datetime] | None:
+) -> _Billed | None:
     """When the pod's group was billed, once it has stopped; None: not known to have stopped yet."""
     note = entry.pods[uid]
     ended = note.ended_at or note.gone_at
     if groups is not None:
         group = groups.get(uid)
         if group is not None and group.stopped_at is not None:
-            return group.started_at or group.stopped_at, group.stopped_at
+            return _Billed(group.started_at or group.stopped_at, group.stopped_at, estimated=False)
         if group is None and note.gone_at is not None:
-            return note.created_at, note.gone_at  # never billed, or gone before we looked: at most this
+            # Never billed, or gone before we looked: it has stopped by now, at the latest.
+            return _Billed(note.created_at, now)
         return None
     if ended is None:
         return None
     if pod is not None and pod.phase is PodPhase.SUCCEEDED:
-        return note.created_at, ended
+        return _Billed(note.created_at, ended)
     # "Failed" does not prove that the group has stopped: it may run on for as long as the tail.
     last = ended + entry.tail
-    return (note.created_at, last) if now >= last else None
+    return _Billed(note.created_at, last) if now >= last else None
 
 
 def _settle(
