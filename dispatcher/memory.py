@@ -31,6 +31,9 @@ from dispatcher.ports import (
     WorkQueue,
 )
 
+CREATE_SETTLES_IN = timedelta(seconds=60)
+"""The API server's own limit on a request: a create sent longer ago than this will not land any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -100,11 +103,12 @@ class Memory:
     all_checked_at: datetime | None = None
     latecomers: set[str] = field(default_factory=set)
     """Jobs that no entry knows."""
-    strays: set[str] = field(default_factory=set)
-    """Records that may have been made for a launch that was given up."""
+    strays: dict[str, datetime] = field(default_factory=dict)
+    """Records that nobody needs, and from when on each is where it stays: a create that got no answer may still land."""
     headroom: NodeHeadroom = NodeHeadroom()
     holds: tuple[Hold, ...] = ()
-    told_holds: dict[tuple[str, str, int, bool], str] = field(default_factory=dict)
+    told_holds: frozenset[tuple[str, str, int, str]] = frozenset()
+    """Of the last plan, by task, tenant, priority and reason: one lane and its retries may be held for several."""
     ask_again_at: dict[ItemId, datetime] = field(default_factory=dict)
     """Ruled items whose settlement was refused or got no answer: not before when to ask again."""
     ask_alone: set[ItemId] = field(default_factory=set)
@@ -116,6 +120,10 @@ class Memory:
     def sight(self, name: str) -> Sighting:
         """What was seen of that Job; nothing yet, for a new one."""
         return self.sightings.setdefault(name, Sighting())
+
+    def give_up_record(self, name: str, now: datetime) -> None:
+        """Whatever stands, or comes to stand, under that name has no power and is cleared away."""
+        self.strays[name] = now if name in self.records else now + CREATE_SETTLES_IN
 
     def new_draft(self, policy: Policy) -> None:
         """Starts collecting the next ledger write from the last accepted one."""

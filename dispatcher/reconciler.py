@@ -18,7 +18,6 @@ from dispatcher.core.plan import HeldRetry, Hold, Plan, Snapshot, plan_cycle
 from dispatcher.core.policy import Policy
 from dispatcher.core.retries import own_allowance_left
 from dispatcher.core.units import Resources, to_text
-from dispatcher.core.verdicts import HoldReason
 from dispatcher.core.work import Placement, WorkItem
 from dispatcher.errors import Deposed, LookFailed, OutcomeUnknown
 from dispatcher.memory import Memory, Ports, Tallies
@@ -177,15 +176,12 @@ class Reconciler:
     def _tell_holds(self, memory: Memory, plan: Plan) -> None:
         """Tells a hold when its reason is new for its lane, not in every cycle."""
         memory.holds = plan.holds
-        told: dict[tuple[str, str, int, bool], str] = {}
-        for hold in plan.holds:
-            retry = hold.held.reason is HoldReason.RETRY_DELAY
-            key = (hold.task, hold.tenant, hold.priority, retry)
-            told[key] = hold.held.reason
-            if memory.told_holds.get(key) != hold.held.reason:
+        told = {(hold.task, hold.tenant, hold.priority, hold.held.reason): hold for hold in plan.holds}
+        for key, hold in told.items():
+            if key not in memory.told_holds:
                 self.tallies.held[hold.held.reason] += 1
                 self._ports.events.emit("batch.held", **_hold_facts(hold))
-        memory.told_holds = told
+        memory.told_holds = frozenset(told)
 
     def status(self) -> dict[str, Any]:
         """How things stand, as plain JSON."""
