@@ -16,6 +16,7 @@ from dispatcher.core.ledger import Ledger
 from dispatcher.core.policy import Policy
 from dispatcher.core.units import NO_MONEY, Money, to_text
 from dispatcher.core.windows import window_at
+from dispatcher.errors import Deposed
 from dispatcher.memory import Memory, Ports
 
 DOCUMENT_BYTES_MAX = 1 << 20
@@ -36,6 +37,16 @@ async def write(memory: Memory, ports: Ports, policy: Policy) -> None:
     for name, account in overruns:
         ports.events.emit("alarm.raised", what="overrun", job=name, account=account)
     tell(memory, ports, policy)
+
+
+async def must_be_ours(memory: Memory, ports: Ports) -> None:
+    """Raises Deposed if the ledger that stands is not the one we last wrote: another leader, or an operator, did.
+
+    For acts that no version guards, and so that a leader who has nothing to write hears of it too.
+    """
+    stored = await ports.store.read_ledger()
+    if stored is None or stored.version != memory.version:
+        raise Deposed("the ledger has been written by another")
 
 
 def is_full(ledger: Ledger) -> bool:

@@ -11,7 +11,7 @@ from dispatcher.core.ledger import Entry, EntryState
 from dispatcher.core.policy import Policy
 from dispatcher.memory import Memory, Ports
 from dispatcher.ports import Answer, ObjectRef
-from dispatcher.stages import accounting, watching
+from dispatcher.stages import accounting, bookkeeping, watching
 
 _GONE = (Answer.DONE, Answer.NOT_FOUND)
 
@@ -98,26 +98,32 @@ def _drop(memory: Memory, ports: Ports, entry: Entry) -> None:
 
 async def _delete_stray(memory: Memory, ports: Ports, name: str) -> None:
     """A record without an entry: whatever became of its create, it is taken away by name and uid."""
+    if ports.clock.now() < memory.strays[name]:
+        return
     uid = memory.records.get(name)
     if uid is None:
         stored = await ports.store.get_record(name)
         if stored is None:
-            memory.strays.discard(name)
+            del memory.strays[name]
             return
         uid = stored.uid
     if await ports.store.delete_record(ObjectRef(name, uid)) in _GONE:
         memory.records.pop(name, None)
-        memory.strays.discard(name)
+        del memory.strays[name]
 
 
 async def _release_latecomer(memory: Memory, ports: Ports, name: str) -> None:
     """A Job that no entry knows: a create that landed after its attempt was closed. Its record is gone, so its pods
-    could not start; what its groups cost all the same is beyond what was reserved."""
+    could not start; what its groups cost all the same is beyond what was reserved.
+
+    It may as well be a new leader's, of which this one has not heard: the ledger that stands must be ours.
+    """
     memory.latecomers.discard(name)
     if name in memory.draft.entries:
         return
     job = await ports.cluster.get_job(name)
     if job is None:
         return
+    await bookkeeping.must_be_ours(memory, ports)
     await ports.cluster.release_jobs([ObjectRef(name, job.uid)])
     ports.events.emit("alarm.raised", what="a Job that no entry knows was removed", job=name)

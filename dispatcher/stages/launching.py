@@ -26,12 +26,9 @@ from dispatcher.core.retries import Tries
 from dispatcher.core.units import NO_MONEY
 from dispatcher.core.work import Placement, Task
 from dispatcher.errors import DispatcherError
-from dispatcher.memory import Memory, Ports, Tallies
+from dispatcher.memory import CREATE_SETTLES_IN, Memory, Ports, Tallies
 from dispatcher.ports import Answer, Created
 from dispatcher.stages import bookkeeping, records, watching
-
-CREATE_SETTLES_IN = timedelta(seconds=60)
-"""The API server's own limit on a request: a create sent longer ago than this will not land any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ async def _write_records(memory: Memory, ports: Ports, policy: Policy, plan: Pla
                 openings.append(_Opening(wanted, attempt, _entry(memory, policy, wanted, record, now)))
             else:
                 # It may stand in the store. Without an entry it has no power; it is cleared away, its items stay.
-                memory.strays.add(record.name)
+                memory.give_up_record(record.name, now)
                 ports.events.emit("alarm.raised", what=f"record not created: {created.text}", job=record.name)
     return openings
 
@@ -136,7 +133,7 @@ def _open(memory: Memory, ports: Ports, opening: _Opening) -> bool:
         # The plan was made from this very ledger, so it should have seen it. Nothing has happened but the record.
         ports.events.emit("alarm.raised", what=f"planned beyond an account: {no_room}", job=opening.entry.name)
         if opening.launch.retry is None:
-            memory.strays.add(opening.entry.name)
+            memory.give_up_record(opening.entry.name, ports.clock.now())
         return False
     return True
 

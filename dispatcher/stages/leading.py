@@ -19,6 +19,7 @@ from dispatcher.core.observations import ClusterSeen, JobSeen
 from dispatcher.core.policy import Policy
 from dispatcher.core.records import Record, decode
 from dispatcher.core.work import Placement
+from dispatcher.errors import Deposed
 from dispatcher.memory import Memory, Ports, Tallies, release_hold
 from dispatcher.ports import Answer, ObjectRef, StoredRecord
 from dispatcher.stages import sweeping, watching
@@ -88,6 +89,7 @@ async def _recall(
     jobs = {job.name: job for job in seen.jobs}
     found = [(stored, decode(stored.data, stored.annotations)) for stored in stored_records]
     records = {record.name: (stored, record) for stored, record in found}
+    over = await _over(memory, ports, [record for _, record in found])
     for stored, record in sorted(found, key=lambda pair: (pair[1].batch, -pair[1].attempt)):
         memory.records[record.name] = stored.uid
         entry = memory.draft.entries.get(record.name)
@@ -95,7 +97,11 @@ async def _recall(
             entry = _adopted(memory, record, jobs[record.name], ports)
             memory.draft.open(entry)
         if entry is None and record.parent is None:
+            if record.epoch >= memory.ledger.epoch:
+                raise Deposed(f"record {record.name} is a later leader's")
             await _forget_draft(memory, ports, stored)
+        elif record.name in over:
+            memory.give_up_record(record.name, ports.clock.now())
         elif entry is None or entry.state is EntryState.OPEN:
             stage = Stage.HELD if entry is None else Stage.RUNNING if record.name in jobs else Stage.OPENED
             carried_on = attempt_name(record.batch, record.attempt + 1) in records
@@ -110,6 +116,30 @@ async def _recall(
     watching.relist(memory, seen)
     for sight in memory.sightings.values():
         sight.confirmed_stopped = True  # this very list is the consistent read; later sights ask again
+
+
+async def _over(memory: Memory, ports: Ports, records: Sequence[Record]) -> set[str]:
+    """Records of held retries that are over: one that a stalled leader created once more, after its attempt had closed.
+
+    A retry that really waits has no attempt after it, and the broker has all its items.
+    """
+    entries = memory.draft.entries.values()
+    latest: dict[str, int] = {}
+    for batch, attempt in [(each.batch, each.attempt) for each in records] + [(e.batch, e.attempt) for e in entries]:
+        latest[batch] = max(attempt, latest.get(batch, 0))
+    waiting = [record for record in records if record.parent and not record.rulings]
+    waiting = [record for record in waiting if record.name not in memory.draft.entries]
+    over = {record.name for record in waiting if latest[record.batch] > record.attempt}
+    for name, queue in ports.queues.items():
+        numbers = [item.sequence_number for record in waiting for item in record.items if item.queue == name]
+        states = await queue.look_up(numbers) if numbers else {}
+        gone = {number for number, state in states.items() if state is None}
+        over |= {
+            record.name
+            for record in waiting
+            if any(item.queue == name and item.sequence_number in gone for item in record.items)
+        }
+    return over
 
 
 def _claim(memory: Memory, stored: StoredRecord, record: Record, stage: Stage, *, carried_on: bool) -> None:
@@ -163,4 +193,4 @@ async def _forget_draft(memory: Memory, ports: Ports, stored: StoredRecord) -> N
     if answer in (Answer.DONE, Answer.NOT_FOUND):
         memory.records.pop(stored.name, None)
     else:
-        memory.strays.add(stored.name)
+        memory.give_up_record(stored.name, ports.clock.now())

@@ -51,7 +51,7 @@ async def settle(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies)
     for name in sorted(memory.dirty):
         attempt = memory.attempts.get(name)
         if attempt is not None and attempt.over:
-            _close(memory, attempt)
+            _close(memory, ports, attempt)
 
 
 async def _rule(memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, now: datetime) -> None:
@@ -265,7 +265,7 @@ def _letter(memory: Memory, record: Record, index: int) -> DeadLetter:
     return DeadLetter(cause, "\n".join(lines)[:DESCRIPTION_MAX])
 
 
-def _close(memory: Memory, attempt: Attempt) -> None:
+def _close(memory: Memory, ports: Ports, attempt: Attempt) -> None:
     """Nothing is claimed any more.
 
     With the next ledger write the entry is closing, and what is left is cleared away.
@@ -273,5 +273,6 @@ def _close(memory: Memory, attempt: Attempt) -> None:
     if attempt.name in memory.draft.entries:
         memory.draft.close(attempt.name)
     else:
-        memory.strays.add(attempt.name)  # a held retry whose items all ended otherwise: only its record is left
+        # a held retry whose items all ended otherwise: only its record is left
+        memory.give_up_record(attempt.name, ports.clock.now())
     del memory.attempts[attempt.name]

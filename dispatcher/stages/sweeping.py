@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.policy import Policy
 from dispatcher.core.work import ItemId
-from dispatcher.errors import BadMessage
+from dispatcher.errors import BadMessage, Deposed
 from dispatcher.memory import Memory, Ports
 from dispatcher.ports import DeadLetter, MessageState, Peeked, WorkQueue
+from dispatcher.stages import bookkeeping
 
 PAGE = 250
 
@@ -35,6 +36,8 @@ async def sweep(memory: Memory, ports: Ports, policy: Policy) -> None:
     now = ports.clock.now()
     if memory.sweep_at is not None and now >= memory.sweep_at:
         memory.sweep_at = now + policy.sweep_every
+        await bookkeeping.must_be_ours(memory, ports)
+        await _records_must_be_known(memory, ports)
         memory.sweep_from = dict.fromkeys(ports.queues, 1)
     for name, position in list(memory.sweep_from.items()):
         queue = ports.queues[name]
@@ -44,6 +47,13 @@ async def sweep(memory: Memory, ports: Ports, policy: Policy) -> None:
             continue
         await _take_in(memory, ports, policy, queue, page)
         memory.sweep_from[name] = page[-1].message.sequence_number + 1
+
+
+async def _records_must_be_known(memory: Memory, ports: Ports) -> None:
+    """A record that we do not know was made late by a leader before us. Raises Deposed: a takeover tells what it is."""
+    for stored in await ports.store.list_records():
+        if stored.name not in memory.records and stored.name not in memory.strays:
+            raise Deposed(f"record {stored.name} is not one of ours")
 
 
 async def _take_in(memory: Memory, ports: Ports, policy: Policy, queue: WorkQueue, page: Sequence[Peeked]) -> None:
