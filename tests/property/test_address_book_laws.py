@@ -1,0 +1,132 @@
+"""The address book, driven at random: Azure is never asked for more than it has, however late pods come and go."""
+
+from datetime import datetime, timedelta
+
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+
+from dispatcher.core.addresses import AddressBook
+from dispatcher.core.ledger import FIVE_MINUTES, ONE_HOUR, Draft, Ledger
+from dispatcher.core.policy import VirtualNodePolicy
+from dispatcher.core.units import Resources
+from tests.builders import NOW, a_shape, an_entry
+from tests.property import strategies as some
+
+HOLD = timedelta(minutes=5)
+ONE_CORE = Resources(1000, 10**9)
+
+
+class AddressMachine(RuleBasedStateMachine):
+    """A model of the subnet beside the ledger: groups that were made, are there, and have gone."""
+
+    jobs = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now: datetime = NOW
+        self.policy = VirtualNodePolicy()
+        self.ledger = Ledger(epoch=1)
+        self.launched = 0
+        self.to_come: dict[str, int] = {}
+        self.there: dict[str, list[str]] = {}
+        self.gone_at: list[datetime] = []
+        self.created_at: list[datetime] = []
+
+    @initialize(policy=some.virtual_nodes)
+    def begin(self, policy: VirtualNodePolicy) -> None:
+        self.policy = policy
+
+    def book(self) -> AddressBook:
+        return AddressBook(self.ledger, self.policy, self.now)
+
+    def change(self) -> Draft:
+        return Draft(self.ledger, (), HOLD)
+
+    def write(self, draft: Draft) -> None:
+        self.ledger = draft.finish(self.now)
+
+    @rule(target=jobs, wanted=st.integers(1, 8))
+    def launch(self, wanted: int) -> object:
+        """As many as there is said to be room for, as a plan does."""
+        count = min(wanted, self.book().fit(ONE_CORE)[0])
+        if not count:
+            return multiple()
+        self.launched += 1
+        entry = an_entry(f"b{self.launched}", shape=a_shape(count), cpu_millis=1000, written=self.now)
+        draft = self.change()
+        draft.open(entry)
+        self.write(draft)
+        self.to_come[entry.name], self.there[entry.name] = count, []
+        return entry.name
+
+    @rule(job=jobs)
+    def make_a_group(self, job: str) -> None:
+        if self.to_come[job]:
+            self.to_come[job] -= 1
+            uid = f"{job}-{len(self.created_at)}"
+            self.there[job].append(uid)
+            self.created_at.append(self.now)
+            draft = self.change()
+            draft.pod_seen(job, uid, self.now, None)
+            self.write(draft)
+
+    @rule(job=jobs, charged=st.booleans())
+    def lose_a_group(self, job: str, charged: bool) -> None:
+        if self.there[job]:
+            uid = self.there[job].pop()
+            self.gone_at.append(self.now)
+            draft = self.change()
+            draft.pod_seen(job, uid, self.now, self.now)
+            if charged:
+                draft.charge(job, uid, self.now, self.now)
+            draft.pod_gone(job, uid, self.now)
+            self.write(draft)
+
+    @rule(job=jobs)
+    def stop_the_job(self, job: str) -> None:
+        self.to_come[job] = 0
+        draft = self.change()
+        draft.no_more_pods(job)
+        self.write(draft)
+
+    @rule(later=some.seconds(0, 900))
+    def wait(self, later: timedelta) -> None:
+        self.now += later
+
+    @invariant()
+    def no_more_addresses_than_the_subnet_has(self) -> None:
+        held = sum(1 for at in self.gone_at if at + HOLD > self.now)
+        in_use = sum(self.to_come.values()) + sum(map(len, self.there.values())) + held
+        assert self.book().in_use == self.ledger.addresses(self.now) == in_use
+        assert in_use <= self.policy.addresses_max
+
+    @invariant()
+    def no_more_groups_and_cores_than_the_quota_allows(self) -> None:
+        groups = sum(self.to_come.values()) + sum(map(len, self.there.values()))
+        assert groups <= self.policy.groups_max
+        assert groups <= self.policy.cores_max  # of one core each
+
+    @invariant()
+    def no_more_creates_than_the_rate_allows(self) -> None:
+        coming = sum(self.to_come.values())
+        for window, limit in ((FIVE_MINUTES, self.policy.creates_per_5min), (ONE_HOUR, self.policy.creates_per_hour)):
+            made = sum(1 for at in self.created_at if at > self.now - window)
+            assert made + coming <= limit
+
+    @invariant()
+    def nothing_is_counted_twice(self) -> None:
+        count, _reason = self.book().fit(ONE_CORE)
+        coming, there = sum(self.to_come.values()), sum(map(len, self.there.values()))
+        slack = timedelta(seconds=5)
+        free = [
+            self.policy.addresses_max - self.book().in_use,
+            self.policy.groups_max - coming - there,
+            self.policy.cores_max - coming - there,
+        ]
+        for window, limit in ((FIVE_MINUTES, self.policy.creates_per_5min), (ONE_HOUR, self.policy.creates_per_hour)):
+            made = sum(1 for at in self.created_at if at > self.now - window - slack)
+            free.append(limit - made - coming)
+        assert count >= max(0, min(free))
+
+
+TestAddressBook = AddressMachine.TestCase
