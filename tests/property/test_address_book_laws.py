@@ -82,6 +82,18 @@ class AddressMachine(RuleBasedStateMachine):
             draft.pod_gone(job, uid, self.now)
             self.write(draft)
 
+    @rule(job=jobs, unseen=st.integers(0, 8))
+    def stop_the_job_after_looking_away(self, job: str, unseen: int) -> None:
+        """So many groups may have come and gone while nobody watched: they count as if they just had."""
+        missed = min(unseen, self.to_come[job])
+        self.to_come[job] = 0
+        self.created_at += [self.now] * missed
+        self.gone_at += [self.now] * missed
+        draft = self.change()
+        draft.pods_unseen(job, unseen, self.now)
+        draft.no_more_pods(job)
+        self.write(draft)
+
     @rule(job=jobs)
     def stop_the_job(self, job: str) -> None:
         self.to_come[job] = 0

@@ -126,6 +126,23 @@ class LedgerMachine(RuleBasedStateMachine):
             assert self.draft.charge(name, uid, self.now - length, self.now) == NO_MONEY
         assert self.document() == again
 
+    @rule(name=names, pod=st.integers(0, 5), length=some.seconds(0, 5000))
+    def charge_an_estimate(self, name: str, pod: int, length: timedelta) -> None:
+        uid = f"{name}-{pod}"
+        if self.is_open(name) and uid in self.draft.entries[name].pods:
+            before, overruns = self.sums(), list(self.draft.overruns)
+            self.draft.charge(name, uid, self.now - length, self.now, estimated=True)
+            assert self.draft.overruns == overruns
+            assert all(total == before.get(account, NO_MONEY) for account, total in self.sums().items())
+
+    @rule(name=names, count=st.integers(0, 5))
+    def miss_pods(self, name: str, count: int) -> None:
+        if self.is_open(name):
+            before = self.sums()
+            self.draft.pods_unseen(name, count, self.now)
+            self.draft.no_more_pods(name)
+            assert self.sums() == before
+
     @rule(name=names, ended=st.integers(0, 6))
     def settle(self, name: str, ended: int) -> None:
         if not self.is_open(name) or self.draft.entries[name].money_settled:

@@ -297,6 +297,10 @@ def test_ruled_items_wait_to_be_settled() -> None:
     assert [item.sequence_number for _, item in attempt.positions(K.DEAD)] == [3]
 
 
+def test_an_attempt_is_named_like_its_record() -> None:
+    assert an_attempt(a_record(batch="x7", attempt=3)).name == "burst-x7-3"
+
+
 def test_deadlines_of_days_are_kept_exactly() -> None:
     job = a_job_seen(marked_for_deletion=True)
     attempt = an_attempt(job=job, pods=[a_pod_seen()])

@@ -58,7 +58,8 @@ def test_a_claimed_item_never_goes_back_to_a_lane() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "to"), [pair for pair in product((state for state in S if state is not S.SETTLED), S) if pair[1] not in MOVES[pair[0]]]
+    ("state", "to"),
+    [pair for pair in product((state for state in S if state is not S.SETTLED), S) if pair[1] not in MOVES[pair[0]]],
 )
 def test_every_other_move_is_refused_and_changes_nothing(state: ItemState, to: ItemState) -> None:
     inflight, item = known_in(state)

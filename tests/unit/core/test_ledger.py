@@ -311,11 +311,34 @@ def test_a_group_seen_after_its_money_was_settled_is_an_overrun() -> None:
     assert money_of(draft) == [(RATE * 301, NO_MONEY)]
 
 
+def test_an_estimated_end_is_no_proof_of_an_overrun() -> None:
+    draft = a_draft(an_entry(), budgets=(a_budget(),))
+    draft.pod_seen("burst-b1-1", "p", NOW, None)
+    assert draft.charge("burst-b1-1", "p", NOW, NOW + HOUR, estimated=True) == WORST
+    assert draft.overruns == []
+    assert money_of(draft) == [(WORST, NO_MONEY)]
+
+
+def test_estimates_together_cost_no_more_than_what_is_set_aside() -> None:
+    draft = a_draft(an_entry(), budgets=(a_budget(),))
+    for uid in ("p", "q"):
+        draft.pod_seen("burst-b1-1", uid, NOW, None)
+        draft.charge("burst-b1-1", uid, NOW, NOW + 10 * MINUTE, estimated=True)
+    assert draft.overruns == []
+    assert money_of(draft) == [(WORST, NO_MONEY)]
+
+
 def test_a_charged_pod_that_is_gone_is_forgotten_and_its_address_is_not() -> None:
     draft = charged_draft()
     draft.pod_gone("burst-b1-1", "p", NOW + 5 * MINUTE)
     entry = draft.entries["burst-b1-1"]
     assert (entry.pods, entry.noted, entry.addresses(NOW + 5 * MINUTE)) == ({}, 1, 1)
+
+
+def test_where_nothing_has_a_price_nothing_is_set_aside() -> None:
+    draft = a_draft(an_entry(rate=NO_MONEY), budgets=(a_budget("0"),))
+    assert money_of(draft) == []
+    assert draft.peek().addresses(NOW) == 1
 
 
 # --- settling, closing ------------------------------------------------------------------------------------------------
@@ -335,6 +358,26 @@ def test_a_pod_that_ended_unseen_is_charged_at_its_worst() -> None:
     draft.ended_seen("burst-b1-1", 2)
     assert draft.settle_money("burst-b1-1") == WORST
     assert money_of(draft) == [(WORST + RATE, NO_MONEY)]
+
+
+def test_pods_that_may_have_come_and_gone_keep_their_create_their_address_and_their_worst_cost() -> None:
+    draft = a_draft(an_entry(shape=a_shape(3)), budgets=(a_budget(),), release_hold=5 * MINUTE)
+    draft.pod_seen("burst-b1-1", "p", NOW, NOW)
+    draft.pods_unseen("burst-b1-1", 9, NOW)
+    draft.no_more_pods("burst-b1-1")
+    ledger = draft.peek()
+    assert (ledger.creates.count(NOW, ONE_HOUR), ledger.addresses(NOW)) == (3, 3)
+    assert ledger.addresses(NOW + 5 * MINUTE) == 1
+    draft.charge("burst-b1-1", "p", NOW, NOW)
+    assert draft.settle_money("burst-b1-1") == WORST * 2
+
+
+def test_where_no_pod_could_come_none_was_missed() -> None:
+    draft = a_draft(an_entry())
+    draft.no_more_pods("burst-b1-1")
+    before = draft.peek().to_document()
+    draft.pods_unseen("burst-b1-1", 1, NOW)
+    assert draft.peek().to_document() == before
 
 
 def test_unseen_pods_are_charged_at_most_what_is_set_aside() -> None:

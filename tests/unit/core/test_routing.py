@@ -11,6 +11,7 @@ from dispatcher.core.circuit import Circuit
 from dispatcher.core.ledger import Ledger, Tokens
 from dispatcher.core.observations import NodeHeadroom
 from dispatcher.core.policy import Policy, VirtualNodePolicy
+from dispatcher.core.pricing import Rates
 from dispatcher.core.routing import Demand, Room
 from dispatcher.core.units import NO_MONEY, Money
 from dispatcher.core.verdicts import Held, HoldReason, Placed, Why
@@ -177,6 +178,12 @@ def test_a_budget_shrinks_a_batch_to_what_it_can_pay() -> None:
     room = a_room(a_policy(budgets=budgets))
     assert placed(room.route(a_demand(5))).shape.completions == 2
     assert held(room.route(a_demand(1)))[0] is R.BUDGET_EXHAUSTED
+
+
+def test_where_nothing_has_a_price_no_budget_speaks() -> None:
+    free = VirtualNodePolicy(rates=Rates(NO_MONEY, NO_MONEY))
+    room = a_room(a_policy(virtual_node=free, budgets=(a_budget("0"),)))
+    assert placed(room.route(a_demand(5))).shape.completions == 5
 
 
 def test_one_tenants_budget_does_not_hold_another() -> None:
