@@ -107,6 +107,8 @@ class Memory:
     """Records that nobody needs, and from when on each is where it stays: a create that got no answer may still land."""
     headroom: NodeHeadroom = NodeHeadroom()
     holds: tuple[Hold, ...] = ()
+    served: dict[str, int] = field(default_factory=dict)
+    """What each tenant was served so far, by its weight: for turns among those that wait."""
     told_holds: frozenset[tuple[str, str, int, str]] = frozenset()
     """Of the last plan, by task, tenant, priority and reason: one lane and its retries may be held for several."""
     ask_again_at: dict[ItemId, datetime] = field(default_factory=dict)

@@ -147,6 +147,7 @@ class Reconciler:
             starting=starting,
             active=active,
             active_of_tenant=of_tenant,
+            served=memory.served,
             node_pods=node_pods,
             circuit=memory.circuit,
             ledger_full=bookkeeping.is_full(memory.ledger),

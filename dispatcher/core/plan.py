@@ -2,14 +2,14 @@
 
 Decides the order in which work is considered: held retries first (they have waited longest), then the lanes of the
 backlog by priority, in rounds, so that no lane takes all the room while another has work; among equals the tenant with
-the least in flight for its weight goes first. Each verdict is routing's. Knows nothing of how a plan is carried out.
+the least in flight for its weight goes first, then the one that was served least for its weight. Each verdict is routing's. Knows nothing of how a plan is carried out.
 
 A plan costs time for lanes and launches, not for the length of the backlog: only the front of each lane is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -52,6 +52,8 @@ class Snapshot:
     active: Mapping[str, int] = field(default_factory=dict)
     """Pods in flight, by task."""
     active_of_tenant: Mapping[str, int] = field(default_factory=dict)
+    served: Mapping[str, int] = field(default_factory=dict)
+    """What each tenant was served so far, by its weight: who has had less is next. See :func:`after_service`."""
     node_pods: int = 0
     """Our pods on the nodes, or about to be."""
     circuit: Circuit = Circuit()
@@ -98,6 +100,20 @@ def plan_cycle(snapshot: Snapshot, policy: Policy, now: datetime) -> Plan:
     planner.consider_retries()
     planner.consider_lanes()
     return Plan(tuple(planner.launches), tuple(planner.holds))
+
+
+SERVICE_UNIT = 1000
+"""One pod of a tenant with weight 1."""
+
+
+def after_service(served: Mapping[str, int], waiting: Collection[str], tenant: str, pods: int, weight: int) -> int:
+    """What a tenant counts as served once it got so many pods.
+
+    One that comes new, or comes back, starts level with the least served of those that wait: it gets its turn soon and
+    has no claim on the past.
+    """
+    level = min((served[other] for other in waiting if other in served), default=0)
+    return max(served.get(tenant, 0), level) + pods * SERVICE_UNIT // weight
 
 
 class _Planner:
@@ -150,11 +166,16 @@ class _Planner:
                 else:
                     del waiting[key]
 
-    def _turn(self, lane: Lane) -> tuple[int, float, str, str]:
-        """Highest priority first, then the tenant with the least in flight for its weight; then by name."""
+    def _turn(self, lane: Lane) -> tuple[int, float, int, str, str]:
+        """Highest priority first, then who has the least in flight for its weight, then who was served least.
+
+        In flight alone is not enough: where room for one pod frees at a time nobody has anything in flight, and the
+        tenant whose name comes first would always go first.
+        """
         weight = self._policy.tenant_weights.get(lane.key.tenant, 1)
         share = self._snapshot.active_of_tenant.get(lane.key.tenant, 0) / weight
-        return (-lane.key.priority, share, lane.key.tenant, lane.key.task)
+        served = self._snapshot.served.get(lane.key.tenant, 0)
+        return (-lane.key.priority, share, served, lane.key.tenant, lane.key.task)
 
     def _consider(self, lane: Lane, taken: int) -> int:
         """Launches the lane's next batch if it may; how many items that took."""

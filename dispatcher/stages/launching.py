@@ -18,7 +18,7 @@ from dispatcher.core.inflight import ItemState
 from dispatcher.core.jobs import ANNOTATION_DIGEST, ANNOTATION_RECORD_UID, manifest, ready_to_create
 from dispatcher.core.ledger import Entry, NoRoom
 from dispatcher.core.observations import JobSeen
-from dispatcher.core.plan import Launch, Plan
+from dispatcher.core.plan import Launch, Plan, after_service
 from dispatcher.core.policy import Policy
 from dispatcher.core.pricing import group_rate
 from dispatcher.core.records import Record, Ruling, to_annotations, to_data
@@ -45,7 +45,7 @@ async def launch(memory: Memory, ports: Ports, policy: Policy, plan: Plan, talli
     opened = [opening for opening in openings if _open(memory, ports, opening)]
     await bookkeeping.write(memory, ports, policy)
     for opening in opened:
-        _claimed(memory, ports, tallies, opening)
+        _claimed(memory, ports, policy, tallies, opening)
     await _create_jobs(memory, ports, policy)
 
 
@@ -138,7 +138,7 @@ def _open(memory: Memory, ports: Ports, opening: _Opening) -> bool:
     return True
 
 
-def _claimed(memory: Memory, ports: Ports, tallies: Tallies, opening: _Opening) -> None:
+def _claimed(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies, opening: _Opening) -> None:
     """The entry was accepted: the items are the attempt's now."""
     wanted, attempt = opening.launch, opening.attempt
     attempt.stage = Stage.OPENED
@@ -152,6 +152,11 @@ def _claimed(memory: Memory, ports: Ports, tallies: Tallies, opening: _Opening) 
             memory.inflight.move(item.id, ItemState.IN_ATTEMPT)
         memory.drafted.add(item.id)
     placed = wanted.placed
+    waiting = {lane.key.tenant for lane in memory.inflight.lanes()}
+    weight = policy.tenant_weights.get(wanted.tenant, 1)
+    memory.served[wanted.tenant] = after_service(
+        memory.served, waiting, wanted.tenant, placed.shape.completions, weight
+    )
     if placed.where is Placement.VIRTUAL_NODE and memory.circuit.is_open:
         memory.probes.add(attempt.name)
         memory.circuit = memory.circuit.probed(ports.clock.now())
