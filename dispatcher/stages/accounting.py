@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dispatcher.core.attempts import Sighting, is_stopped
+from dispatcher.core.budgets import CLOCK_ERROR
 from dispatcher.core.ledger import Entry
 from dispatcher.core.observations import GroupSeen, PodPhase, PodSeen
 from dispatcher.memory import Memory, Ports
@@ -115,12 +116,15 @@ def _billed(
             return _Billed(group.started_at or group.stopped_at, group.stopped_at, estimated=False)
         if group is None and note.gone_at is not None:
             # Never billed, or gone before we looked: it has stopped by now, at the latest.
-            return _Billed(note.created_at, now)
+            return _Billed(note.created_at, now + CLOCK_ERROR)
         return None
     if ended is None:
         return None
     if pod is not None and pod.phase is PodPhase.SUCCEEDED:
-        return _Billed(note.created_at, ended)
+        # Its own word counts, and the last one: it may have been seen as failed before.
+        return _Billed(note.created_at, max(ended, pod.finished_at or ended))
+    if note.ended_at is None:
+        ended += CLOCK_ERROR  # by our clock, which may be behind the bill's
     # "Failed" does not prove that the group has stopped: it may run on for as long as the tail.
     last = ended + entry.tail
     return _Billed(note.created_at, last) if now >= last else None
