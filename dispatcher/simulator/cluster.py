@@ -31,6 +31,7 @@ from dispatcher.simulator.wire import Surroundings
 
 SECOND = timedelta(seconds=1)
 STATUS_LAG = SECOND
+CORRECTED_AFTER = 3 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,7 @@ class Cluster:
             return pod.gone_at
         if pod.ended_at is not None:
             if pod.run.corrects_itself and pod.phase is PodPhase.FAILED:
-                return max(now, pod.ended_at + 3 * SECOND)
+                return max(now, pod.ended_at + CORRECTED_AFTER)
             return None
         if pod.started_at is not None:
             return self._ends_at(job, pod)[0]
@@ -213,7 +214,7 @@ class Cluster:
             if ends <= now and (pod.gone_at is None or ends < pod.gone_at):
                 self._end(job, pod, PodPhase.FAILED if cause else PodPhase.SUCCEEDED, ends, cause)
         elif pod.run.corrects_itself and pod.phase is PodPhase.FAILED and self._pod_due(job, pod, now) == now:
-            pod.phase, pod.cause = PodPhase.SUCCEEDED, None
+            pod.phase, pod.cause, pod.ended_at = PodPhase.SUCCEEDED, None, now
             self._did(job, pod)
             self._pod_changed(pod)
             self.world.struck(Fault.CONTRADICTORY)
@@ -255,7 +256,8 @@ class Cluster:
             if job.marked or job.status.condition is not None:
                 self.world.struck(Fault.LATE_OUTCOME)
         # A group whose containers have all succeeded has stopped by itself; one that failed may still run.
-        self.meter.pod_ended(pod.uid, at, pod.run.leaks if cause else timedelta(0))
+        leaks = CORRECTED_AFTER if pod.run.corrects_itself else pod.run.leaks
+        self.meter.pod_ended(pod.uid, at, leaks if cause else timedelta(0))
         self._look_soon(job, at)
         self._pod_changed(pod)
 

@@ -16,6 +16,7 @@ from dispatcher.core.units import NO_MONEY, Money, Resources
 from dispatcher.core.windows import Window
 
 MICRO = timedelta(microseconds=1)
+BEYOND_TAIL = timedelta(seconds=100)
 ENDLESS = timedelta(days=2)
 
 
@@ -35,6 +36,8 @@ class Group:
     beyond_tail: bool = False
     stopped_at: datetime | None = None
     """The last billed second, once it is known; it may lie ahead."""
+    covered_until: datetime | None = None
+    """Where an assumption is broken: what it bills from then on, no reservation covers."""
     pod_gone_at: datetime | None = None
     address_free_at: datetime | None = None
     shown_stopped: bool = False
@@ -87,7 +90,7 @@ class Meter:
 
     def _stop(self, group: Group, at: datetime, leaks: timedelta) -> None:
         if group.beyond_tail:
-            group.stopped_at = at + self.tail + timedelta(seconds=100)
+            group.stopped_at, group.covered_until = at + self.tail + BEYOND_TAIL, at + min(leaks, self.tail)
         else:
             # However it came to pass: within the tail, and never later than the tail after the Job's own deadline.
             latest = max(at, min(at + self.tail, group.bills_until_max + self.tail))
@@ -133,8 +136,8 @@ class Meter:
             begun = group.metered_until or start
             if until > begun:
                 counted = until
-                if group.beyond_tail and stop is not None:
-                    counted = min(until, stop - timedelta(seconds=100))  # beyond the tail only the overrun rule holds
+                if group.covered_until is not None:
+                    counted = min(until, group.covered_until)  # beyond that only the rule about overruns holds
                 if not group.exempt and counted > begun:
                     for window, account_id, rate in self._accounts(group, start):
                         overlap = min(window.end, counted) - max(window.start, begun)

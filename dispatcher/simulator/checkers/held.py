@@ -1,7 +1,7 @@
 """Law 6. Every held item has a reason and is looked at again; no tenant starves.
 
 An item that waits for some cycles of the leader is named in a hold of its lane. Starving is looked at where it shows:
-no lane is passed over more than so many times by other tenants' work of the same task.
+no lane is passed over for more than so much of other tenants' work of the same task.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dispatcher.core.verdicts import HoldReason
 from dispatcher.simulator.checkers.law import Law
 from dispatcher.simulator.world import World
 
-PASSED_OVER_MAX = 12
+TURNS_MAX = 8
+"""So many full turns of every other tenant may go by: weights are at most 3, and turns come in batches."""
 UNEXPLAINED_MAX = 5
 """A launch whose record could not be written leaves its items where they were, without a hold, for that cycle."""
 _OWN = {HoldReason.BUDGET_EXHAUSTED, HoldReason.LINGER, HoldReason.WAITING_TO_SPILL}
@@ -33,12 +34,12 @@ class HeldWithReason(Law):
         self._cycle = (0, "")
         self._unexplained: Counter[LaneKey] = Counter()
         self._passed: Counter[tuple[LaneKey, int]] = Counter()
-        self._launched: list[tuple[str, str]] = []
+        self._launched: list[tuple[str, str, int]] = []
         world.hears.append(self._hear)
 
     def _hear(self, who: str, event: str, facts: Mapping[str, Any]) -> None:
         if event == "batch.launched" and facts["attempt"] == 1:
-            self._launched.append((facts["task"], facts["tenant"]))
+            self._launched.append((facts["task"], facts["tenant"], facts["items"]))
 
     def look(self) -> None:
         """The lanes of the leader, after a cycle."""
@@ -63,13 +64,14 @@ class HeldWithReason(Law):
         self,
         lanes: Mapping[LaneKey, set[int]],
         held: Mapping[LaneKey, HoldReason],
-        launched: list[tuple[str, str]],
+        launched: list[tuple[str, str, int]],
     ) -> None:
         for key, numbers in lanes.items():
             if held.get(key) in _OWN:
                 continue
             oldest = min(numbers)
-            others = sum(1 for task, tenant in launched if task == key.task and tenant != key.tenant)
+            others = sum(items for task, tenant, items in launched if task == key.task and tenant != key.tenant)
             self._passed[key, oldest] += others
-            if self._passed[key, oldest] > PASSED_OVER_MAX:
-                raise self.broken(f"message {oldest} of {key} was passed over {self._passed[key, oldest]} times")
+            batch = self.world.scenario.policy.tasks[key.task].batch_size_max
+            if self._passed[key, oldest] > TURNS_MAX * batch:
+                raise self.broken(f"message {oldest} of {key} was passed over for {self._passed[key, oldest]} others")
