@@ -186,7 +186,7 @@ async def eventually(condition: Callable[[], bool], seconds: float, what: str) -
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, f"not within {seconds:.0f} s: {what}"
-        await asyncio.sleep(0.05)  # noqa: ASYNC110 - files and processes have no event to wait for
+        await asyncio.sleep(0.05)
 
 
 async def enqueue(connection: str, bodies: dict[str, Any]) -> None:
@@ -209,10 +209,10 @@ async def left_on_queue(connection: str, *, dead: bool = False) -> list[Any]:
     """Every message that the broker still has, in whatever state, peeked to the end."""
     kind = {"sub_queue": ServiceBusSubQueue.DEAD_LETTER} if dead else {}
     found: list[Any] = []
-    async with ServiceBusClient.from_connection_string(connection) as client:
-        async with client.get_queue_receiver(QUEUE, **kind) as receiver:
-            position = 1
-            while page := await receiver.peek_messages(250, sequence_number=position):
-                found += page
-                position = page[-1].sequence_number + 1
+    client = ServiceBusClient.from_connection_string(connection)
+    async with client, client.get_queue_receiver(QUEUE, **kind) as receiver:
+        position = 1
+        while page := await receiver.peek_messages(250, sequence_number=position):
+            found += page
+            position = page[-1].sequence_number + 1
     return found
