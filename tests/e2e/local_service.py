@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def overlapping(runs: Iterable[Run]) -> list[str]:
     found = []
     for item, its in by_item.items():
         its.sort(key=lambda run: run.start)
-        for earlier, later in zip(its, its[1:], strict=False):
+        for earlier, later in pairwise(its):
             if later.start < (earlier.end if earlier.end is not None else earlier.start):
                 found.append(item)
     return found
