@@ -104,22 +104,24 @@ class InFlight:
 
         Returns the state that it got.
         """
-        self._check(item.id, state)
-        first = self._firsts.setdefault((item.message_id, item.digest), item.id)
-        if first != item.id:
-            self._places[item.id] = _Place(item, S.COPY)
-            self._copies.setdefault(first, []).append(item.id)
+        item_id = item.id
+        self._check(item_id, state)
+        first = self._firsts.setdefault((item.message_id, item.digest), item_id)
+        if first != item_id:
+            self._places[item_id] = _Place(item, S.COPY)
+            self._copies.setdefault(first, []).append(item_id)
             return S.COPY
-        self._places[item.id] = _Place(item, state)
-        self._lane(item)[item.id] = item
+        self._places[item_id] = _Place(item, state)
+        self._lane(item)[item_id] = item
         return state
 
     def claim(self, item: WorkItem, state: ItemState) -> None:
         """A record claims an item: from a lane, or found so at takeover (then it is the first of its id)."""
-        self._check(item.id, state)
+        item_id = item.id
+        self._check(item_id, state)
         self._leave_lane(item)
-        self._places[item.id] = _Place(item, state)
-        self._firsts.setdefault((item.message_id, item.digest), item.id)
+        self._places[item_id] = _Place(item, state)
+        self._firsts.setdefault((item.message_id, item.digest), item_id)
 
     def move(self, item_id: ItemId, state: ItemState) -> None:
         """A move between the states that are not in lanes, or from under lock to the backlog."""
