@@ -157,6 +157,10 @@ async def _remove(
         absent = set(numbers)
     else:
         absent = await _look_up(memory, ports, queue, [*copies, *ids])
+        rest = [number for number in numbers if number not in absent]
+        # What is gone fails the request for the others, a first for the copies behind it too: ask without it at once.
+        if absent and rest and await ports.queues[queue].remove_deferred(rest[:NUMBERS_PER_REQUEST]) is Answer.DONE:
+            absent |= set(rest[:NUMBERS_PER_REQUEST])
     for copy in copies:
         if copy.sequence_number in absent and copy in memory.inflight:
             memory.inflight.settled(copy)
