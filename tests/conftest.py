@@ -19,6 +19,6 @@ settings.register_profile(
     database=None,
 )
 settings.register_profile(
-    "thorough", max_examples=2000, stateful_step_count=80, deadline=None, suppress_health_check=_SLOW_IS_FINE
+    "thorough", max_examples=500, stateful_step_count=60, deadline=None, suppress_health_check=_SLOW_IS_FINE
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
