@@ -225,7 +225,7 @@ def measure_growth(policy: Policy, tenants: int) -> None:
         print(f"    {size:>9} items: one plan {ms(plan_times[-1])}, all of them in and away {ms(whole_times[-1])}")
     plan_slope = exponent(GROWTH, plan_times)
     figure("growth of one plan with the backlog, exponent", f"{plan_slope:.2f}", "<= 1.1", plan_slope <= 1.1)
-    # Below 100,000 items all fits into the processor's caches and little is garbage-collected: that is a step, no slope.
+    # Below 100,000 items all fits into the caches and little is garbage-collected: that is a step, no slope.
     whole_slope = exponent(GROWTH[-2:], whole_times[-2:])
     name = f"growth of taking in and planning away, {GROWTH[-2]} to {GROWTH[-1]}, exponent"
     figure(name, f"{whole_slope:.2f}", "<= 1.1", whole_slope <= 1.1)
