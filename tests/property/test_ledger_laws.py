@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
@@ -184,7 +185,18 @@ class LedgerMachine(RuleBasedStateMachine):
         forgotten = set(before) - set(after)
         assert not any(account in entry.reserved for entry in read.entries.values() for account in forgotten)
 
+    @rule()
+    def change_leader(self) -> None:
+        self.change_leader_and_budgets(self.budgets)
+
+    @rule(limit=some.small_limits)
+    def change_limits(self, limit: Money) -> None:
+        self.change_leader_and_budgets(tuple(replace(budget, limit=limit) for budget in self.budgets))
+
     @rule(budgets=some.budgets())
+    def change_budgets(self, budgets: tuple[Budget, ...]) -> None:
+        self.change_leader_and_budgets(budgets)
+
     def change_leader_and_budgets(self, budgets: tuple[Budget, ...]) -> None:
         old = self.draft.finish(self.now)
         before = self.sums()

@@ -78,7 +78,9 @@ def test_instants_are_read_back_from_their_text(instant: object) -> None:
 
 # --- the worst case ---------------------------------------------------------------------------------------------------
 
-launch_delays = st.integers(-int(CLOCK_ERROR.total_seconds()), int((LAUNCH_GRACE + CLOCK_ERROR).total_seconds()))
+EARLIEST = -int(CLOCK_ERROR.total_seconds())
+LATEST = int((LAUNCH_GRACE + CLOCK_ERROR).total_seconds())
+launch_delays = st.sampled_from([EARLIEST, LATEST]) | st.integers(EARLIEST, LATEST)
 """From the writing of the entry to the Job's start, on the bill's clock."""
 
 

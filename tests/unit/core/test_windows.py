@@ -74,6 +74,13 @@ def test_a_clock_change_of_half_an_hour_leaves_no_instant_in_two_hours() -> None
     assert before.end <= after.start
 
 
+def test_after_a_clock_change_of_half_an_hour_the_days_last_hour_has_half_an_hour() -> None:
+    lord_howe = ZoneInfo("Australia/Lord_Howe")
+    last = window_at(WindowKind.HOUR, lord_howe, utc(2026, 4, 5, 13, 15))
+    assert last == Window(utc(2026, 4, 5, 13), utc(2026, 4, 5, 13, 30))
+    assert window_at(WindowKind.DAY, lord_howe, last.start).end == last.end
+
+
 def test_a_span_touches_every_window_from_its_first_instant_to_its_last() -> None:
     days = list(windows_touching(WindowKind.DAY, ZoneInfo("UTC"), utc(2026, 3, 4, 23), utc(2026, 3, 6, 1)))
     assert [window.start.day for window in days] == [4, 5, 6]
