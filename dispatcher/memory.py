@@ -115,6 +115,8 @@ class Memory:
     """Ruled items whose settlement was refused or got no answer: not before when to ask again."""
     ask_alone: set[ItemId] = field(default_factory=set)
     """Items whose settlement failed in company: one number that is not there fails its whole request."""
+    expiry_at: datetime | None = None
+    """When the backlog is next searched for what has outlived its time to live."""
     sweep_at: datetime | None = None
     sweep_from: dict[str, int] = field(default_factory=dict)
     """Queues that are being swept, and the number to go on from."""

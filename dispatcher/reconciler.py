@@ -32,7 +32,17 @@ from dispatcher.ports import (
     Message,
     WorkQueue,
 )
-from dispatcher.stages import accounting, bookkeeping, closing, launching, receiving, settling, sweeping, watching
+from dispatcher.stages import (
+    accounting,
+    bookkeeping,
+    closing,
+    launching,
+    receiving,
+    rejecting,
+    settling,
+    sweeping,
+    watching,
+)
 from dispatcher.stages.leading import take_over
 
 IDLE = timedelta(seconds=1)
@@ -98,6 +108,7 @@ class Reconciler:
         memory.headroom = await ports.cluster.headroom()
         plan = plan_cycle(self.snapshot(memory), policy, ports.clock.now())
         self._tell_holds(memory, plan)
+        await rejecting.reject(memory, ports, policy, plan.rejections)
         await launching.launch(memory, ports, policy, plan, tallies)
         await receiving.defer(memory, ports, policy)
         await watching.watch(memory, ports, policy)

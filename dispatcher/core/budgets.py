@@ -18,12 +18,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from dispatcher.core.jobs import JobShape
 from dispatcher.core.units import Money, from_text, to_text, whole_seconds
-from dispatcher.core.windows import Window, WindowKind, windows_touching
+from dispatcher.core.windows import BusinessHours, Window, WindowKind, windows_touching
 
 LAUNCH_SEND = timedelta(seconds=30)
 """How long after its entry was written a Job's create may still be sent."""
@@ -39,11 +39,41 @@ class Scope(StrEnum):
 
     ALL = "all"
     TENANT = "tenant"
+    TASK = "task"
+    TENANT_TASK = "tenant_task"
+    """One task of one tenant."""
+
+
+class WhenExhausted(StrEnum):
+    """What becomes of work whose budget is spent for this window. Reserved money comes back, so it only delays."""
+
+    NODES_ONLY = "nodes_only"
+    """It goes on on the nodes, which cost nothing more, and spills no more."""
+    HOLD = "hold"
+    """It waits for the next window, nodes or not."""
+    DEAD_LETTER = "dead_letter"
+    """It is dead-lettered; a retry that is under way waits instead."""
+
+
+class Spender(NamedTuple):
+    """Whose money it is: the tenant that work is for, and its task."""
+
+    tenant: str
+    task: str
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """The owners of all accounts that this spending may be booked to."""
+        return frozenset({ANYONE, self.tenant, f"*/{self.task}", f"{self.tenant}/{self.task}"})
+
+
+ANYONE = "*"
+"""The owner of an account that counts everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A limit on spending. ``tenant`` names the one it is for; None, with scope tenant, gives each its own account."""
+    """A limit on spending. ``tenant`` and ``task`` name the one it is for; None gives each its own account."""
 
     name: str
     limit: Money
@@ -51,20 +81,42 @@ class Budget:
     window: WindowKind = WindowKind.DAY
     zone: ZoneInfo = ZoneInfo("UTC")
     tenant: str | None = None
+    task: str | None = None
+    hours: BusinessHours | None = None
+    """The hours that it counts; None: all."""
+    warn_at: tuple[int, ...] = ()
+    """Percentages of the limit; when so much is spent, operators are told, once a window."""
+    when_exhausted: WhenExhausted = WhenExhausted.NODES_ONLY
 
-    def counts(self, tenant: str) -> bool:
-        """Whether spending for that tenant counts against this budget."""
-        return self.scope is Scope.ALL or self.tenant in (None, tenant)
+    def counts(self, spender: Spender) -> bool:
+        """Whether that spending counts against this budget."""
+        if self.scope in (Scope.TENANT, Scope.TENANT_TASK) and self.tenant not in (None, spender.tenant):
+            return False
+        return self.scope in (Scope.ALL, Scope.TENANT) or self.task in (None, spender.task)
 
-    def account_of(self, tenant: str, window: Window) -> AccountId:
-        """The account that spending for that tenant in that window is booked to."""
-        whose = "*" if self.scope is Scope.ALL else tenant
-        return AccountId("|".join((self.key, whose, to_text(window.start))))
+    def account_of(self, spender: Spender, window: Window) -> AccountId:
+        """The account that this spending in that window is booked to."""
+        owner = {
+            Scope.ALL: ANYONE,
+            Scope.TENANT: spender.tenant,
+            Scope.TASK: f"*/{spender.task}",
+            Scope.TENANT_TASK: f"{spender.tenant}/{spender.task}",
+        }[self.scope]
+        return AccountId("|".join((self.key, owner, to_text(window.start))))
+
+    def windows(self, start: datetime, end: datetime) -> Iterator[Window]:
+        """The windows that [start, end) touches."""
+        return windows_touching(self.window, self.zone, start, end, self.hours)
 
     @property
     def key(self) -> str:
-        """What makes two budgets the same one: another scope, window or time zone makes another."""
-        return "|".join((self.name, self.scope, self.tenant or "*", self.window, self.zone.key))
+        """What makes two budgets the same one: another scope, window, time zone or other hours make another."""
+        hours = "all"
+        if self.hours is not None:
+            days = "".join(str(day) for day in sorted(self.hours.days))
+            hours = f"{days}-{self.hours.opens:%H%M}-{self.hours.closes:%H%M}"
+        whose = f"{self.tenant or '*'}/{self.task or '*'}"
+        return "|".join((self.name, self.scope, whose, self.window, self.zone.key, hours))
 
 
 class AccountId(str):
@@ -79,7 +131,7 @@ class AccountId(str):
 
     @property
     def owner(self) -> str:
-        """The tenant whose account it is; ``*`` for all."""
+        """Whose account it is: ``*`` for all, a tenant, ``*/task``, or ``tenant/task``."""
         return self.rsplit("|", 2)[1]
 
 
@@ -91,17 +143,21 @@ class Account:
     window: Window
     limit: Money
     spent: Money
+    warned: int = 0
+    """The highest of the budget's ``warn_at`` that operators have been told of."""
     overrun: bool = False
     """A charge went beyond what was reserved; nothing is opened here until a person has looked."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the ledger document."""
-        start, end = to_text(self.window.start), to_text(self.window.end)
+        start, end, hours = to_text(self.window.start), to_text(self.window.end), self.window.hours
         return {
             "budget": self.budget,
             "window": [start, end],
+            "hours": None if hours is None else [[to_text(a), to_text(b)] for a, b in hours],
             "limit": self.limit.picos,
             "spent": self.spent.picos,
+            "warned": self.warned,
             "overrun": self.overrun,
         }
 
@@ -109,9 +165,11 @@ class Account:
     def from_json(cls, data: Mapping[str, Any]) -> Account:
         """Reads what :meth:`to_json` wrote."""
         start, end = data["window"]
-        window = Window(from_text(start), from_text(end))
+        hours = data["hours"]
+        parts = None if hours is None else tuple((from_text(a), from_text(b)) for a, b in hours)
+        window = Window(from_text(start), from_text(end), parts)
         limit, spent = Money(data["limit"]), Money(data["spent"])
-        return cls(data["budget"], window, limit, spent, data["overrun"])
+        return cls(data["budget"], window, limit, spent, data["warned"], data["overrun"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +206,10 @@ class WorstCase:
 
 
 def touched(
-    budgets: tuple[Budget, ...], tenant: str, start: datetime, end: datetime
+    budgets: tuple[Budget, ...], spender: Spender, start: datetime, end: datetime
 ) -> Iterator[tuple[Budget, Window, AccountId]]:
-    """Every account in which something billed for that tenant within [start, end) is booked."""
+    """Every account in which something billed to that spender within [start, end) is booked."""
     for budget in budgets:
-        if budget.counts(tenant):
-            for window in windows_touching(budget.window, budget.zone, start, end):
-                yield budget, window, budget.account_of(tenant, window)
+        if budget.counts(spender):
+            for window in budget.windows(start, end):
+                yield budget, window, budget.account_of(spender, window)

@@ -26,4 +26,8 @@ class FailureCause(StrEnum):
     EVICTED = "evicted"
     NODE_LOST = "node_lost"
     CANCELLED = "cancelled"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    """It never ran: its budget is spent, and operators want such work rejected."""
+    EXPIRED = "expired"
+    """It never ran: its message's time to live ended while it was held."""
     UNKNOWN = "unknown"

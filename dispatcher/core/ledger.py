@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from dispatcher.core.budgets import Account, AccountId, Budget, WorstCase, touched
+from dispatcher.core.budgets import Account, AccountId, Budget, Spender, WorstCase, touched
 from dispatcher.core.jobs import JobShape, attempt_name
 from dispatcher.core.pricing import cost_of
 from dispatcher.core.units import NO_MONEY, UTC, Money, from_text, to_text, whole_seconds
@@ -103,6 +103,11 @@ class Entry:
     def name(self) -> str:
         """The name that record, entry and Job share."""
         return attempt_name(self.batch, self.attempt)
+
+    @property
+    def spender(self) -> Spender:
+        """Whose money it spends."""
+        return Spender(self.tenant, self.task)
 
     @property
     def paid(self) -> bool:
@@ -273,20 +278,21 @@ class Ledger:
 def accounts_of(
     ledger_accounts: Mapping[AccountId, Account],
     budgets: tuple[Budget, ...],
-    tenant: str,
+    spender: Spender,
     start: datetime,
     end: datetime,
 ) -> dict[AccountId, Account]:
-    """Every account that spending for that tenant within [start, end) is booked to.
+    """Every account that this spending within [start, end) is booked to.
 
     An account of a budget that operators have since changed or taken away is enforced until its window ends.
     """
+    owners = spender.owners
     found = {
         account_id: ledger_accounts.get(account_id, Account(budget.name, window, budget.limit, NO_MONEY))
-        for budget, window, account_id in touched(budgets, tenant, start, end)
+        for budget, window, account_id in touched(budgets, spender, start, end)
     }
     for account_id, account in ledger_accounts.items():
-        if account_id.owner in ("*", tenant) and account.window.overlap(start, end):
+        if account_id.owner in owners and account.window.overlap(start, end):
             found.setdefault(account_id, account)
     return found
 
@@ -306,6 +312,8 @@ class Draft:
         self._epoch = ledger.epoch
         self._frozen = ledger.frozen
         self.changed = False
+        self.warnings: list[tuple[AccountId, int]] = []
+        """Accounts that :meth:`finish` found to have passed a percentage that operators want to be told of."""
         self.overruns: list[tuple[str, AccountId]] = []
         """Charges of this draft that went beyond what was set aside: (attempt, account)."""
 
@@ -323,11 +331,11 @@ class Draft:
         self._entries[entry.name] = entry
         self.changed = True
 
-    def _reserve(self, entry: Entry, tenant: str, now: datetime) -> Entry:
+    def _reserve(self, entry: Entry, now: datetime) -> Entry:
         worst = entry.worst_case
         reserved: dict[AccountId, Money] = {}
         start, end = worst.first_second(now), worst.last_second(now)
-        accounts = accounts_of(self._accounts, self._budgets, tenant, start, end)
+        accounts = accounts_of(self._accounts, self._budgets, entry.spender, start, end)
         for account_id, account in accounts.items():
             amount = worst.within(account.window, now)
             if not amount:
@@ -346,7 +354,7 @@ class Draft:
         if entry.name in self._entries:
             raise NoRoom(f"{entry.name} is open already")
         if entry.paid:
-            entry = self._reserve(replace(entry, may_come=entry.shape.pods_max), entry.tenant, entry.written)
+            entry = self._reserve(replace(entry, may_come=entry.shape.pods_max), entry.written)
         self._put(entry)
 
     def renew(self, name: str, now: datetime) -> None:
@@ -358,7 +366,7 @@ class Draft:
         for account_id, money in entry.reserved.items():
             self._reserved[account_id] -= money.picos
         try:
-            renewed = self._reserve(entry, entry.tenant, now)
+            renewed = self._reserve(entry, now)
         except NoRoom:
             for account_id, money in entry.reserved.items():
                 self._reserved[account_id] += money.picos
@@ -444,7 +452,7 @@ class Draft:
         An overrun.
         """
         reserved = dict(entry.reserved)
-        accounts = accounts_of(self._accounts, self._budgets, entry.tenant, start, end)
+        accounts = accounts_of(self._accounts, self._budgets, entry.spender, start, end)
         for account_id, account in accounts.items():
             amount = cost_of(entry.rate, account.window.overlap(start, end))
             left = reserved.get(account_id, NO_MONEY)
@@ -511,7 +519,7 @@ class Draft:
         worst = entry.worst_case
         start, end = worst.first_second(entry.written), worst.last_second(entry.written)
         reserved = dict(entry.reserved)
-        for budget, window, account_id in touched(self._budgets, entry.tenant, start, end):
+        for budget, window, account_id in touched(self._budgets, entry.spender, start, end):
             amount = worst.within(window, entry.written)
             if account_id in known or not amount:
                 continue
@@ -531,8 +539,22 @@ class Draft:
             self._epoch, self._accounts, self._entries, self._creates, self._deletes, self._ledger.written, self._frozen
         )
 
+    def _warn(self) -> None:
+        """Marks what has passed a percentage of its limit; each is told once, since the mark is written."""
+        warn_at = {budget.key: budget.warn_at for budget in self._budgets if budget.warn_at}
+        for account_id, account in self._accounts.items():
+            passed = [
+                percent
+                for percent in warn_at.get(account_id.budget_key, ())
+                if account.spent.picos * 100 >= account.limit.picos * percent and percent > account.warned
+            ]
+            if passed:
+                self.warnings.append((account_id, max(passed)))
+                self._accounts[account_id] = replace(account, warned=max(passed))
+
     def finish(self, now: datetime) -> Ledger:
         """The ledger to be written."""
+        self._warn()
         live = {account for entry in self._entries.values() for account in entry.reserved}
         accounts = {
             account_id: account

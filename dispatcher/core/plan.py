@@ -2,7 +2,8 @@
 
 Decides the order in which work is considered: held retries first (they have waited longest), then the lanes of the
 backlog by priority, in rounds, so that no lane takes all the room while another has work; among equals the tenant with
-the least in flight for its weight goes first, then the one that was served least for its weight. Each verdict is routing's. Knows nothing of how a plan is carried out.
+the least in flight for its weight goes first, then the one that was served least for its weight. Each verdict is
+routing's. Knows nothing of how a plan is carried out.
 
 A plan costs time for lanes and launches, not for the length of the backlog: only the front of each lane is read.
 """
@@ -21,7 +22,7 @@ from dispatcher.core.observations import NodeHeadroom
 from dispatcher.core.policy import Policy
 from dispatcher.core.routing import Demand, Room
 from dispatcher.core.units import Resources
-from dispatcher.core.verdicts import Held, HoldReason, Placed
+from dispatcher.core.verdicts import Held, HoldReason, Placed, Rejected
 from dispatcher.core.work import WorkItem
 
 
@@ -84,11 +85,20 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejection:
+    """Items that are never launched and go to the dead-letter queue."""
+
+    items: tuple[WorkItem, ...]
+    rejected: Rejected
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What one cycle does."""
 
     launches: tuple[Launch, ...] = ()
     holds: tuple[Hold, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
 
 
 def plan_cycle(snapshot: Snapshot, policy: Policy, now: datetime) -> Plan:
@@ -99,7 +109,7 @@ def plan_cycle(snapshot: Snapshot, policy: Policy, now: datetime) -> Plan:
     planner = _Planner(snapshot, policy, room, now)
     planner.consider_retries()
     planner.consider_lanes()
-    return Plan(tuple(planner.launches), tuple(planner.holds))
+    return Plan(tuple(planner.launches), tuple(planner.holds), tuple(planner.rejections))
 
 
 SERVICE_UNIT = 1000
@@ -126,16 +136,17 @@ class _Planner:
         self._now = now
         self.launches: list[Launch] = []
         self.holds: list[Hold] = []
+        self.rejections: list[Rejection] = []
 
     def consider_retries(self) -> None:
         for retry in sorted(self._snapshot.retries, key=lambda retry: (-retry.priority, retry.waiting_since)):
             verdict = self._retry_verdict(retry)
             if isinstance(verdict, Placed):
                 self.launches.append(Launch(verdict, retry.task, retry.tenant, retry.priority, retry=retry.name))
-            else:
+            elif isinstance(verdict, Held):
                 self.holds.append(Hold(retry.task, retry.tenant, retry.priority, retry.count, verdict))
 
-    def _retry_verdict(self, retry: HeldRetry) -> Placed | Held:
+    def _retry_verdict(self, retry: HeldRetry) -> Placed | Held | Rejected:
         if self._now < retry.not_before:
             return Held(HoldReason.RETRY_DELAY, retry.not_before)
         if self._full:
@@ -153,7 +164,7 @@ class _Planner:
 
     @property
     def _full(self) -> bool:
-        return len(self.launches) >= self._policy.launches_per_cycle_max
+        return len(self.launches) + len(self.rejections) >= self._policy.launches_per_cycle_max
 
     def consider_lanes(self) -> None:
         """Rounds over the lanes: each launches at most one batch a round, until none can."""
@@ -178,7 +189,7 @@ class _Planner:
         return (-lane.key.priority, share, served, lane.key.tenant, lane.key.task)
 
     def _consider(self, lane: Lane, taken: int) -> int:
-        """Launches the lane's next batch if it may; how many items that took."""
+        """Launches the lane's next batch if it may, or rejects it; how many items that took."""
         task = self._policy.tasks[lane.key.task]
         items = next_batch(lane, taken, task, self._policy.manifest_bytes_max)
         last = taken + len(items) == len(lane.items)
@@ -186,12 +197,17 @@ class _Planner:
         if isinstance(verdict, Held):
             self._hold(lane, taken, verdict)
             return 0
+        if isinstance(verdict, Rejected):
+            self.rejections.append(Rejection(tuple(items), verdict))
+            return len(items)
         count = verdict.shape.completions
         launched = Launch(verdict, lane.key.task, lane.key.tenant, lane.key.priority, tuple(items[:count]))
         self.launches.append(launched)
         return count
 
-    def _lane_verdict(self, key: LaneKey, items: Sequence[WorkItem], *, alone: bool, last: bool) -> Placed | Held:
+    def _lane_verdict(
+        self, key: LaneKey, items: Sequence[WorkItem], *, alone: bool, last: bool
+    ) -> Placed | Held | Rejected:
         task, oldest = self._policy.tasks[key.task], items[0]
         in_flight = self._snapshot.active.get(task.name, 0) > 0 or not alone
         small = last and len(items) < task.batch_size_max  # with more behind it, it is full by bytes

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dispatcher.core.addresses import AddressBook
-from dispatcher.core.budgets import CLOCK_ERROR, WorstCase
+from dispatcher.core.budgets import CLOCK_ERROR, Spender, WhenExhausted, WorstCase
 from dispatcher.core.capacity import NodeSpace
 from dispatcher.core.circuit import Circuit
+from dispatcher.core.failures import FailureCause
 from dispatcher.core.jobs import shape_of
 from dispatcher.core.ledger import Ledger, accounts_of
 from dispatcher.core.policy import Policy, VirtualNodePolicy
 from dispatcher.core.pricing import group_rate
 from dispatcher.core.units import NO_MONEY, Money
-from dispatcher.core.verdicts import Held, HoldReason, Placed, Why
+from dispatcher.core.verdicts import Held, HoldReason, Placed, Rejected, Why
 from dispatcher.core.work import Placement, Task
 
 
@@ -40,6 +41,11 @@ class Demand:
     allowance_left: int = 0
     """Failures of its own that its most tried item may still have."""
 
+    @property
+    def spender(self) -> Spender:
+        """Whose money it would spend."""
+        return Spender(self.tenant, self.task.name)
+
 
 class MoneyRoom:
     """What is left in every account, used up as a plan goes on."""
@@ -49,12 +55,12 @@ class MoneyRoom:
         self._budgets = policy.budgets
         self._reserved = Counter({account: money.picos for account, money in ledger.reserved().items()})
 
-    def fit(self, tenant: str, unit: WorstCase, now: datetime) -> tuple[int | None, Held | None]:
+    def fit(self, spender: Spender, unit: WorstCase, now: datetime) -> tuple[int | None, Held | None]:
         """How many times that worst case fits (None: no budget speaks), and what stops there being more."""
         fewest: int | None = None
         held: Held | None = None
         start, end = unit.first_second(now), unit.last_second(now)
-        for account_id, account in accounts_of(self._accounts, self._budgets, tenant, start, end).items():
+        for account_id, account in accounts_of(self._accounts, self._budgets, spender, start, end).items():
             needed = unit.within(account.window, now)
             if not needed:
                 continue
@@ -69,10 +75,30 @@ class MoneyRoom:
                 fewest, held = count, Held(HoldReason.BUDGET_EXHAUSTED, account.window.end + CLOCK_ERROR, detail)
         return fewest, held
 
-    def take(self, tenant: str, worst: WorstCase, now: datetime) -> None:
+    def spent_up(self, spender: Spender, unit: WorstCase, now: datetime) -> tuple[WhenExhausted, Held] | None:
+        """The budget, if any, that is spent for this window and says what then becomes of the work.
+
+        What is reserved comes back, so that it exhausts nothing.
+        """
+        for budget in self._budgets:
+            if budget.when_exhausted is WhenExhausted.NODES_ONLY or not budget.counts(spender):
+                continue
+            window = next(budget.windows(now, now))
+            account = self._accounts.get(budget.account_of(spender, window))
+            needed = unit.within(window, now)
+            limit, spent = (account.limit, account.spent) if account else (budget.limit, NO_MONEY)
+            if needed and limit < spent + needed:
+                detail = (
+                    f"budget {budget.name}: ${spent} of ${limit} are spent, one more pod may cost ${needed}, "
+                    f"until {window.end:%Y-%m-%d %H:%M} UTC"
+                )
+                return budget.when_exhausted, Held(HoldReason.BUDGET_EXHAUSTED, window.end + CLOCK_ERROR, detail)
+        return None
+
+    def take(self, spender: Spender, worst: WorstCase, now: datetime) -> None:
         """Sets a worst case aside in every account that it touches."""
         start, end = worst.first_second(now), worst.last_second(now)
-        accounts = accounts_of(self._accounts, self._budgets, tenant, start, end)
+        accounts = accounts_of(self._accounts, self._budgets, spender, start, end)
         for account_id, account in accounts.items():
             self._reserved[account_id] += worst.within(account.window, now).picos
 
@@ -102,7 +128,7 @@ class Room:
         self._frozen = ledger.frozen
         self._full = ledger_full
 
-    def route(self, demand: Demand) -> Placed | Held:
+    def route(self, demand: Demand) -> Placed | Held | Rejected:
         """The verdict on one demand; room for a placed one is used up."""
         if self._full:
             return Held(HoldReason.LEDGER_FULL, detail="the ledger is near its size limit; attempts must close first")
@@ -110,11 +136,27 @@ class Room:
         parallelism = task.parallelism_max - self._active[task.name]
         if parallelism <= 0:
             return Held(HoldReason.TASK_PARALLELISM, detail=f"{self._active[task.name]} pods of {task.name} in flight")
+        exhausted = self._exhausted(demand)
+        if exhausted is not None:
+            return exhausted
         on_nodes = self._on_nodes(demand, parallelism) if Placement.NODE_POOL in task.placements else None
         verdict = on_nodes or self._on_virtual_node(demand, parallelism)
         if isinstance(verdict, Placed):
             self._active[task.name] += verdict.shape.parallelism
         return verdict
+
+    def _exhausted(self, demand: Demand) -> Held | Rejected | None:
+        """What operators want done where a budget is spent; None: nothing, or no budget is."""
+        profile = self._policy.virtual_node
+        if profile is None or Placement.VIRTUAL_NODE not in demand.task.placements:
+            return None  # what it costs is nothing that a budget counts
+        found = self._money.spent_up(demand.spender, self._worst(demand.task, profile, 1, 1), self._now)
+        if found is None:
+            return None
+        action, held = found
+        if action is WhenExhausted.DEAD_LETTER and not demand.whole:
+            return Rejected(FailureCause.BUDGET_EXHAUSTED, held.detail)
+        return held
 
     def _on_nodes(self, demand: Demand, parallelism: int) -> Placed | None:
         task = demand.task
@@ -161,7 +203,7 @@ class Room:
         needed = demand.count if demand.whole else 1
         # Where both money and addresses are short, money is told: addresses come back in minutes, money with the window.
         unit = self._worst(task, profile, needed, at_once)
-        affordable, held = self._money.fit(demand.tenant, unit, self._now)
+        affordable, held = self._money.fit(demand.spender, unit, self._now)
         if held is not None and not affordable:
             return held
         groups, reason = addresses.fit(task.requests)
@@ -180,7 +222,7 @@ class Room:
         return WorstCase(shape, group_rate(task.requests, profile.rates), profile.tail)
 
     def _place_on_virtual_node(self, demand: Demand, addresses: AddressBook, worst: WorstCase) -> Placed:
-        self._money.take(demand.tenant, worst, self._now)
+        self._money.take(demand.spender, worst, self._now)
         addresses.take(demand.task.requests, worst.shape.pods_max)
         if self._circuit_left is not None:
             self._circuit_left -= worst.shape.parallelism

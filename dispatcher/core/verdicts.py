@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from dispatcher.core.failures import FailureCause
 from dispatcher.core.jobs import JobShape
 from dispatcher.core.units import Money
 from dispatcher.core.work import Placement
@@ -59,6 +60,14 @@ class Placed:
     shape: JobShape
     cost_max: Money
     why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """It is never launched: operators want such work in the dead-letter queue."""
+
+    cause: FailureCause
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,15 @@ class Context:
 
 def mistakes_of(pieces: Pieces, context: Context) -> Iterator[Mistake]:
     """Everything that keeps the service from starting."""
-    for check in (_duplicates, _unknown_tasks, _subnets, _tasks_on_the_virtual_node, _locks, _broker_secret):
+    for check in (
+        _duplicates,
+        _unknown_tasks,
+        _budgets_for_nothing,
+        _subnets,
+        _tasks_on_the_virtual_node,
+        _locks,
+        _broker_secret,
+    ):
         yield from check(pieces, context)
     if context.local:
         yield from _commands(pieces, context)
@@ -265,7 +273,7 @@ def _budgets_below_one_pod(pieces: Pieces, context: Context) -> Iterator[Mistake
         return
     for position, budget in pieces.budgets:
         for _, task in pieces.tasks:
-            if Placement.VIRTUAL_NODE not in task.placements:
+            if Placement.VIRTUAL_NODE not in task.placements or budget.task not in (None, task.name):
                 continue
             worst = pieces.worst_case_of_one_pod(task)
             if budget.budget().limit < worst:
@@ -307,6 +315,14 @@ def _tenants_from_nowhere(pieces: Pieces, context: Context) -> Iterator[Mistake]
     for location, name in named:
         if name not in known:
             yield _at(context, location, f"no queue takes messages of tenant {name!r}", did_you_mean(name, known))
+
+
+def _budgets_for_nothing(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    known = [name for name in pieces.names["tasks"] if name is not None]
+    for position, budget in pieces.budgets:
+        if budget.task is not None and budget.task not in known:
+            fault = f"there is no task {budget.task!r}"
+            yield _at(context, ("budgets", position, "task"), fault, did_you_mean(budget.task, known))
 
 
 def _release_lag(pieces: Pieces, context: Context) -> Iterator[Mistake]:

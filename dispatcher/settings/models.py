@@ -6,6 +6,7 @@ environment or commands; settings stop here: behind this door there are only the
 
 from __future__ import annotations
 
+from enum import StrEnum
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Literal, Self
@@ -14,19 +15,21 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from dispatcher.core.budgets import Budget, Scope
+from dispatcher.core.budgets import Budget, Scope, WhenExhausted
 from dispatcher.core.jobs import BACKOFF_FIRST
 from dispatcher.core.policy import CircuitPolicy, NodePoolPolicy, Policy, VirtualNodePolicy
 from dispatcher.core.pricing import Rates
 from dispatcher.core.units import Money, Resources
-from dispatcher.core.windows import WindowKind
+from dispatcher.core.windows import BusinessHours, WindowKind
 from dispatcher.settings.tasks import Section, TaskSettings
 from dispatcher.settings.values import (
+    ClockTime,
     Count,
     Cpu,
     DnsLabel,
     Duration,
     Memory,
+    Percent,
     Port,
     PositiveCount,
     PositiveDuration,
@@ -175,32 +178,89 @@ class PriceSettings(Section):
         return Rates(Money.from_usd(self.per_cpu_second_usd), Money.from_usd(self.per_gb_second_usd))
 
 
+class Weekday(StrEnum):
+    """A day of the week."""
+
+    MON = "mon"
+    TUE = "tue"
+    WED = "wed"
+    THU = "thu"
+    FRI = "fri"
+    SAT = "sat"
+    SUN = "sun"
+
+
+_COUNTS = {
+    Scope.ALL: "everything",
+    Scope.TENANT: "tenants",
+    Scope.TASK: "tasks",
+    Scope.TENANT_TASK: "tasks of tenants",
+}
+
+
+class BusinessHoursSettings(Section):
+    """The hours that a budget counts."""
+
+    days: tuple[Weekday, ...] = Field(
+        default=(Weekday.MON, Weekday.TUE, Weekday.WED, Weekday.THU, Weekday.FRI), min_length=1, examples=["[mon, tue]"]
+    )
+    """Days of the week on which they begin."""
+    opens: ClockTime = BusinessHours().opens
+    """When they begin, by the budget's time zone."""
+    closes: ClockTime = BusinessHours().closes
+    """When they end; not after `opens`: on the following day."""
+
+    def hours(self) -> BusinessHours:
+        """The core's value."""
+        return BusinessHours(frozenset(list(Weekday).index(day) for day in self.days), self.opens, self.closes)
+
+
 class BudgetSettings(Section):
     """A limit on spending on the virtual node."""
 
     name: DnsLabel
     """What status and logs call it."""
     scope: Scope = Scope.ALL
-    """`all` counts everything; `tenant` counts one tenant, or each by itself where none is named."""
+    """`all` counts everything; `tenant`, `task` and `tenant_task` count one, or each by itself where none is named."""
     tenant: str | None = Field(default=None, min_length=1, examples=["default"])
-    """The tenant that it is for, with scope `tenant`."""
+    """The tenant that it is for, with scope `tenant` or `tenant_task`."""
+    task: str | None = Field(default=None, min_length=1, examples=["report"])
+    """The task that it is for, with scope `task` or `tenant_task`."""
     window: WindowKind = WindowKind.DAY
     """`hour`, `day`, `week` (from Monday) or `month`, by the calendar of the time zone."""
     time_zone: Zone = ZoneInfo("UTC")
     """Whose calendar."""
+    business_hours: BusinessHoursSettings | None = None
+    """Only what is billed in these hours counts; empty: all hours."""
     limit_usd: Usd
     """Most dollars in one window."""
+    warn_at_percent: tuple[Percent, ...] = Field(default=(), examples=["[80, 95]"])
+    """When so much of the limit is spent an event says so, once a window."""
+    when_exhausted: WhenExhausted = WhenExhausted.NODES_ONLY
+    """What becomes of work when the limit is spent: `nodes_only`, `hold` until the next window, or `dead_letter`."""
 
     @model_validator(mode="after")
-    def _tenant_goes_with_its_scope(self) -> Self:
-        if self.tenant is not None and self.scope is Scope.ALL:
-            raise ValueError("names a tenant but counts everything; write scope: tenant, or take the tenant out")
+    def _names_go_with_the_scope(self) -> Self:
+        if self.tenant is not None and self.scope not in (Scope.TENANT, Scope.TENANT_TASK):
+            raise ValueError(f"names a tenant but counts {_COUNTS[self.scope]}; write scope: tenant, or take it out")
+        if self.task is not None and self.scope not in (Scope.TASK, Scope.TENANT_TASK):
+            raise ValueError(f"names a task but counts {_COUNTS[self.scope]}; write scope: task, or take it out")
         return self
 
     def budget(self) -> Budget:
         """The core's value."""
-        limit = Money.from_usd(self.limit_usd)
-        return Budget(self.name, limit, self.scope, self.window, self.time_zone, self.tenant)
+        return Budget(
+            self.name,
+            Money.from_usd(self.limit_usd),
+            self.scope,
+            self.window,
+            self.time_zone,
+            self.tenant,
+            self.task,
+            self.business_hours.hours() if self.business_hours else None,
+            tuple(sorted(self.warn_at_percent)),
+            self.when_exhausted,
+        )
 
 
 class CircuitSettings(Section):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import time, timedelta
 from decimal import Decimal
 from difflib import get_close_matches
 from ipaddress import IPv4Network, ip_network
@@ -154,6 +154,24 @@ def dns_label(name: str) -> str:
     return name
 
 
+def parse_clock_time(value: Any) -> time:
+    """Reads ``08:00``. YAML takes a bare ``18:00`` for a number in base 60, which is read back as what was meant."""
+    if isinstance(value, time):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
+        return time(value // 60, value % 60)
+    if isinstance(value, str) and re.fullmatch(r"([01]?\d|2[0-3]):[0-5]\d", value.strip()):
+        hour, minute = value.strip().split(":")
+        return time(int(hour), int(minute))
+    raise ValueError(f"{value!r} is not a time of day; write for example '08:00' or '18:30'")
+
+
+ClockTime = Annotated[
+    time,
+    BeforeValidator(parse_clock_time),
+    PlainSerializer(lambda clock: f"{clock:%H:%M}", when_used="json"),
+    Field(examples=["'08:00'"]),
+]
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
@@ -171,4 +189,5 @@ Zone = Annotated[
 DnsLabel = Annotated[str, AfterValidator(dns_label), Field(examples=["report"])]
 Count = Annotated[int, Field(ge=0, examples=["100"])]
 PositiveCount = Annotated[int, Field(ge=1, examples=["100"])]
+Percent = Annotated[int, Field(ge=1, le=100, examples=["80"])]
 Port = Annotated[int, Field(ge=0, le=65_535, examples=["8480"])]

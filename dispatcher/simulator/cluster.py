@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from dispatcher.core.budgets import Spender
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.jobs import ANNOTATION_SEQUENCE_NUMBERS
 from dispatcher.core.observations import ClusterSeen, JobSeen, NodeHeadroom, NodeRoom, PodPhase, PodSeen
@@ -104,7 +105,7 @@ class Job:
     uid: str
     created_at: datetime
     status: JobStatus
-    tenant: str
+    spender: Spender
     items: tuple[WorkFile, ...]
     pods: dict[str, Pod] = field(default_factory=dict)
     pods_made: Counter[int] = field(default_factory=Counter)
@@ -389,7 +390,7 @@ class Cluster:
                 Group(
                     uid,
                     job.spec.name,
-                    job.tenant,
+                    job.spender,
                     job.spec.pod.requests,
                     made_at=now,
                     starts_at=started,
@@ -485,9 +486,9 @@ class Cluster:
         self._count += 1
         now = self.clock.now()
         record = self.store.records.get(spec.pod.record)
-        items, tenant = _items_of(record.data) if record else ((), "?")
+        items, spender = _items_of(record.data) if record else ((), Spender("?", "?"))
         self.tries.update(item.number for item in items)
-        job = Job(spec, f"job-{self._count}", now, JobStatus(now), tenant, items)
+        job = Job(spec, f"job-{self._count}", now, JobStatus(now), spender, items)
         job.turn_at = job.next_at = now + timedelta(milliseconds=200)
         self.jobs[spec.name] = job
         for told in self.on_create:
@@ -544,7 +545,7 @@ class Cluster:
         return Answer.NOT_FOUND
 
 
-def _items_of(data: Mapping[str, str]) -> tuple[tuple[WorkFile, ...], str]:
+def _items_of(data: Mapping[str, str]) -> tuple[tuple[WorkFile, ...], Spender]:
     files = [json.loads(data[f"{index}.json"]) for index in range(len(data))]
     items = tuple(WorkFile(file["sequence_number"], file["id"], file["digest"], file["params"]) for file in files)
-    return items, files[0]["tenant"] if files else "?"
+    return items, Spender(files[0]["tenant"], files[0]["task"]) if files else Spender("?", "?")

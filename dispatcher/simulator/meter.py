@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from dispatcher.core.budgets import AccountId, Budget, touched
+from dispatcher.core.budgets import AccountId, Budget, Spender, touched
 from dispatcher.core.pricing import Rates, billed, cost_of, group_rate
 from dispatcher.core.units import NO_MONEY, Money, Resources
 from dispatcher.core.windows import Window
@@ -26,7 +26,7 @@ class Group:
 
     pod_uid: str
     job: str
-    tenant: str
+    spender: Spender
     requests: Resources
     made_at: datetime
     starts_at: datetime | None
@@ -118,7 +118,7 @@ class Meter:
             found = [
                 (window, account_id, rate)
                 for _, window, account_id in touched(
-                    tuple(self.budgets), group.tenant, start, start + ENDLESS if group.beyond_tail else start + _LONG
+                    tuple(self.budgets), group.spender, start, start + ENDLESS if group.beyond_tail else start + _LONG
                 )
             ]
             self._windows[group.pod_uid] = found

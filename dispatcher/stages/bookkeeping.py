@@ -11,11 +11,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from dispatcher.core.budgets import Account, AccountId, Budget, Scope
+from dispatcher.core.budgets import Account, AccountId, Budget, Scope, Spender
 from dispatcher.core.ledger import Ledger
 from dispatcher.core.policy import Policy
 from dispatcher.core.units import NO_MONEY, Money, to_text
-from dispatcher.core.windows import window_at
 from dispatcher.errors import Deposed
 from dispatcher.memory import Memory, Ports
 
@@ -29,11 +28,19 @@ async def write(memory: Memory, ports: Ports, policy: Policy) -> None:
     if not memory.draft.changed:
         return
     now = ports.clock.now()
-    overruns = list(memory.draft.overruns)
     ledger = memory.draft.finish(now)
+    overruns, warnings = list(memory.draft.overruns), list(memory.draft.warnings)
     memory.version = await ports.store.write_ledger(ledger.to_document(), memory.version)
     memory.ledger = ledger
     memory.new_draft(policy)
+    for account, percent in warnings:
+        ports.events.emit(
+            "budget.threshold_passed",
+            account=account,
+            percent=percent,
+            spent_usd=str(ledger.accounts[account].spent),
+            limit_usd=str(ledger.accounts[account].limit),
+        )
     for name, account in overruns:
         ports.events.emit("alarm.raised", what="overrun", job=name, account=account)
     tell(memory, ports, policy)
@@ -81,10 +88,10 @@ def tell(memory: Memory, ports: Ports, policy: Policy) -> None:
 def account_rows(ledger: Ledger, budgets: tuple[Budget, ...], now: datetime) -> list[dict[str, Any]]:
     """Every account as plain JSON values, money as decimal strings; also the present ones that nothing touched yet."""
     untouched = {
-        budget.account_of("*", window): Account(budget.name, window, budget.limit, NO_MONEY)
+        budget.account_of(Spender("", ""), window): Account(budget.name, window, budget.limit, NO_MONEY)
         for budget in budgets
         if budget.scope is Scope.ALL
-        for window in [window_at(budget.window, budget.zone, now)]
+        for window in budget.windows(now, now)
     }
     reserved = ledger.reserved()
     return [

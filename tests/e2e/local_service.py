@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -190,13 +191,13 @@ async def eventually(condition: Callable[[], bool], seconds: float, what: str) -
         await asyncio.sleep(0.05)
 
 
-async def enqueue(connection: str, bodies: dict[str, Any]) -> None:
+async def enqueue(connection: str, bodies: dict[str, Any], time_to_live: timedelta | None = None) -> None:
     """Sends messages by id, in batches, with the SDK alone."""
     async with ServiceBusClient.from_connection_string(connection) as client, client.get_queue_sender(QUEUE) as sender:
         batch = await sender.create_message_batch()
         for message_id, body in bodies.items():
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            message = ServiceBusMessage(data, message_id=message_id)
+            message = ServiceBusMessage(data, message_id=message_id, time_to_live=time_to_live)
             try:
                 batch.add_message(message)
             except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -190,5 +191,45 @@ async def test_a_second_service_on_the_same_folder_is_refused_in_one_line(tmp_pa
         assert second.returncode == 2
         service.process = first
         assert json.loads((service.data / "service.json").read_text())["pid"] == first.pid if first else False
+    finally:
+        service.end_all()
+
+
+@pytest.mark.timeout(120)
+async def test_work_beyond_a_budget_that_rejects_is_dead_lettered_with_the_budget_and_its_numbers(
+    tmp_path: Path,
+) -> None:
+    budget = {"name": "pennies", "scope": "task", "task": "sleep", "window": "hour", "limit_usd": "0.0000001"}
+    service = LocalService(tmp_path, {"budgets": [budget | {"when_exhausted": "dead_letter"}]})
+    try:
+        service.start()
+        connection = await service.ready()
+        await enqueue(connection, {f"item-{number}": work() for number in range(30)})
+        await settled(service, 30)
+        letters = await dead_letters(connection)
+        assert {reason for reason, _ in letters.values()} == {"budget_exhausted"}
+        assert all("pennies" in description and "$0.0000001" in description for _, description in letters.values())
+        assert len(letters) == 30
+        assert await left_on_queue(connection) == []
+        assert service.runs() == []
+    finally:
+        service.end_all()
+
+
+@pytest.mark.timeout(120)
+async def test_an_item_that_is_held_beyond_its_time_to_live_does_not_run(tmp_path: Path) -> None:
+    task = {"placements": ["node_pool"], "resources": {"cpu": "900m", "memory": "100M"}, "item_timeout": "60s"}
+    service = LocalService(tmp_path, task=task)
+    try:
+        service.start()
+        connection = await service.ready()
+        await enqueue(connection, {"long": work(25)})
+        await eventually(lambda: len(service.runs()) == 1, 30, "the first one runs")
+        await enqueue(connection, {"hasty": work()}, time_to_live=timedelta(seconds=2))
+        await eventually(lambda: bool(service.events("item.dead_lettered")), 40, "the other one is given up")
+        [told] = service.events("item.dead_lettered")
+        assert (told["item"], told["cause"]) == ("hasty", "expired")
+        assert [message.message_id for message in await left_on_queue(connection)] == ["long"]
+        assert [run.item for run in service.runs()] == ["long"]
     finally:
         service.end_all()

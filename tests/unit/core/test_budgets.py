@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dispatcher.core.budgets import CLOCK_ERROR, LAUNCH_GRACE, Account, Scope, WorstCase, touched
+from dispatcher.core.budgets import CLOCK_ERROR, LAUNCH_GRACE, Account, Scope, Spender, WorstCase, touched
 from dispatcher.core.jobs import JobShape
 from dispatcher.core.units import NO_MONEY, Money
 from dispatcher.core.windows import Window, WindowKind, window_at
@@ -41,6 +41,13 @@ def test_a_job_near_the_end_of_a_window_reserves_on_both_sides() -> None:
     assert worst.within(tomorrow, written) == worst.total()
 
 
+def test_a_window_that_only_tails_can_reach_sets_tails_aside() -> None:
+    worst = fifty_pods(3)
+    last_active = NOW + LAUNCH_GRACE + worst.shape.deadline + CLOCK_ERROR
+    assert worst.within(Window(last_active, last_active + HOUR), NOW) == RATE * (200 * 120)
+    assert worst.within(Window(last_active + MINUTE, last_active + HOUR), NOW) == RATE * (200 * 60)
+
+
 def test_a_window_shortly_over_counts_for_as_long_as_clocks_may_differ() -> None:
     written = TODAY.end + seconds(2)
     assert fifty_pods(0).within(TODAY, written) == RATE * (50 * 3 + 50 * 3)
@@ -52,22 +59,25 @@ def test_nothing_of_an_attempt_bills_after_its_last_second() -> None:
 
 def test_a_budget_for_all_counts_everyone_into_one_account() -> None:
     budget = a_budget()
-    assert budget.account_of("acme", TODAY) == budget.account_of("globex", TODAY)
-    assert budget.account_of("acme", TODAY).owner == "*"
+    assert budget.account_of(Spender("acme", "report"), TODAY) == budget.account_of(Spender("globex", "report"), TODAY)
+    assert budget.account_of(Spender("acme", "report"), TODAY).owner == "*"
 
 
 def test_a_budget_for_each_tenant_gives_each_its_own_account() -> None:
     budget = a_budget(scope=Scope.TENANT)
-    mine, yours = budget.account_of("acme", TODAY), budget.account_of("globex", TODAY)
+    mine, yours = (
+        budget.account_of(Spender("acme", "report"), TODAY),
+        budget.account_of(Spender("globex", "report"), TODAY),
+    )
     assert (mine.owner, yours.owner) == ("acme", "globex")
     assert mine.budget_key == yours.budget_key == budget.key
 
 
 def test_a_budget_for_one_tenant_counts_no_other() -> None:
     budget = a_budget(scope=Scope.TENANT, tenant="acme")
-    assert budget.counts("acme")
-    assert not budget.counts("globex")
-    assert list(touched((budget,), "globex", NOW, NOW + HOUR)) == []
+    assert budget.counts(Spender("acme", "report"))
+    assert not budget.counts(Spender("globex", "report"))
+    assert list(touched((budget,), Spender("globex", "report"), NOW, NOW + HOUR)) == []
 
 
 @pytest.mark.parametrize(
@@ -88,7 +98,10 @@ def test_another_limit_is_the_same_budget() -> None:
 
 
 def test_a_span_over_midnight_touches_an_account_on_each_side() -> None:
-    accounts = [account for _, _, account in touched((a_budget(),), "acme", TODAY.end - MINUTE, TODAY.end + MINUTE)]
+    accounts = [
+        account
+        for _, _, account in touched((a_budget(),), Spender("acme", "report"), TODAY.end - MINUTE, TODAY.end + MINUTE)
+    ]
     assert len(set(accounts)) == 2
 
 

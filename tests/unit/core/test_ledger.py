@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from dispatcher.core.budgets import Scope
+from dispatcher.core.budgets import Scope, Spender
 from dispatcher.core.ledger import (
     FIVE_MINUTES,
     ONE_HOUR,
@@ -266,6 +266,16 @@ def test_a_charge_moves_money_from_reserved_to_spent() -> None:
     assert draft.entries["burst-b1-1"].spent == cost
 
 
+def test_charging_in_a_cycle_leaves_the_rest_of_the_account_to_the_launches_of_that_cycle() -> None:
+    draft = a_draft(an_entry("b1"), budgets=(a_budget(str((WORST * 2).usd)),))
+    draft.pod_seen("burst-b1-1", "p", NOW, NOW)
+    draft.charge("burst-b1-1", "p", NOW, NOW + MINUTE)
+    draft.open(an_entry("b2"))
+    draft.settle_money("burst-b1-1")
+    with pytest.raises(NoRoom):
+        draft.open(an_entry("b3"))
+
+
 def test_a_pod_is_charged_once() -> None:
     draft = charged_draft()
     before = draft.peek().to_document()
@@ -479,6 +489,14 @@ def test_taking_over_twice_adopts_once() -> None:
     assert money_of(again) == [(NO_MONEY, WORST)]
 
 
+def test_a_new_leader_leaves_accounts_that_are_known_as_they_are() -> None:
+    budgets = (a_budget(),)
+    draft = Draft(charged_draft().finish(NOW), budgets, MINUTE)
+    before = money_of(draft)
+    draft.take_over(budgets)
+    assert money_of(draft) == before
+
+
 def test_a_freeze_stands_in_the_ledger() -> None:
     draft = a_draft()
     draft.freeze("the ledger was lost")
@@ -524,7 +542,7 @@ def test_an_account_is_forgotten_two_days_after_its_window_unless_an_entry_touch
 def test_accounts_of_a_tenant_are_its_own_and_those_of_all() -> None:
     budgets = (a_budget(), a_budget(name="each", scope=Scope.TENANT))
     ledger = a_ledger(an_entry("b1"), an_entry("b2", tenant="globex"), budgets=budgets)
-    found = accounts_of(ledger.accounts, (), "acme", NOW, NOW + MINUTE)
+    found = accounts_of(ledger.accounts, (), Spender("acme", "report"), NOW, NOW + MINUTE)
     assert sorted(account.owner for account in found) == ["*", "acme"]
 
 

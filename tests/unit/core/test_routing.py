@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from dispatcher.core.budgets import CLOCK_ERROR, Account, Scope
+from dispatcher.core.budgets import CLOCK_ERROR, Account, Scope, Spender
 from dispatcher.core.capacity import NodeSpace
 from dispatcher.core.circuit import Circuit
 from dispatcher.core.ledger import Ledger, Tokens
@@ -197,7 +197,7 @@ def test_an_account_with_an_overrun_is_closed() -> None:
     budget = a_budget()
     window = window_at(budget.window, budget.zone, NOW)
     overrun = Account("daily", window, budget.limit, NO_MONEY, overrun=True)
-    ledger = Ledger(accounts={budget.account_of("acme", window): overrun})
+    ledger = Ledger(accounts={budget.account_of(Spender("acme", "report"), window): overrun})
     assert held(a_room(a_policy(budgets=(budget,)), ledger=ledger).route(a_demand()))[0] is R.BUDGET_EXHAUSTED
 
 

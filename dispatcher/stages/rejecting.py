@@ -1,0 +1,91 @@
+"""Reject: held work that is never to run goes to the dead-letter queue: its budget is spent, or its time to live is over.
+
+The ruling is written before anything happens at the broker, in a record that has no Job and never will: so that whoever
+takes over finds it, and a dead letter whose answer was late can never meet a run of the same item. Settling does the
+rest. Decides nothing: the plan and the items' own times do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from dispatcher.core.attempts import Attempt, Stage
+from dispatcher.core.failures import FailureCause
+from dispatcher.core.inflight import ItemState
+from dispatcher.core.plan import Rejection
+from dispatcher.core.policy import Policy
+from dispatcher.core.records import Record, Ruling, RulingKind, to_annotations, to_data
+from dispatcher.core.retries import Tries
+from dispatcher.core.units import to_text
+from dispatcher.core.verdicts import Rejected
+from dispatcher.core.work import WorkItem
+from dispatcher.memory import Memory, Ports
+from dispatcher.ports import Answer
+
+NEVER_LAUNCHED = "none"
+"""The parent of a record that was made for its rulings alone: no attempt has this name."""
+LOOK_EVERY = timedelta(seconds=15)
+"""A deferred message does not expire at the broker; how often the backlog is searched for those that should have."""
+
+
+async def reject(memory: Memory, ports: Ports, policy: Policy, rejections: Sequence[Rejection]) -> None:
+    """Writes the rulings for what the plan rejects, and for what has outlived its time to live."""
+    now = ports.clock.now()
+    expired = _expired(memory, policy, now)
+    if not rejections and not expired:
+        return
+    records = [_record(memory, ports, rejection, now) for rejection in (*rejections, *expired)]
+    answers = await ports.store.create_records(
+        [(record.name, to_data(record), to_annotations(record)) for record in records]
+    )
+    for record, created in zip(records, answers, strict=True):
+        if created.answer is not Answer.DONE or created.record is None:
+            memory.give_up_record(record.name, now)  # should it stand all the same, it says what the next one says
+            continue
+        memory.records[record.name] = created.record.uid
+        for item in record.items:
+            memory.inflight.claim(item, ItemState.RULED)
+        attempt = Attempt(record, created.record.uid, created.record.version, Stage.HELD)
+        attempt.followed = set(record.rulings)
+        memory.attempts[record.name] = attempt
+        memory.dirty.add(record.name)
+
+
+def _record(memory: Memory, ports: Ports, rejection: Rejection, now: datetime) -> Record:
+    first, rejected = rejection.items[0], rejection.rejected
+    ruling = Ruling(RulingKind.DEAD, Tries(cause=rejected.cause, message=rejected.detail))
+    return Record(
+        batch=ports.ids.batch_id(),
+        attempt=1,
+        task=first.task,
+        tenant=first.tenant,
+        priority=first.priority,
+        epoch=memory.ledger.epoch,
+        created_at=now,
+        items=rejection.items,
+        tries=(Tries(),) * len(rejection.items),
+        parent=NEVER_LAUNCHED,
+        rulings=dict.fromkeys(range(len(rejection.items)), ruling),
+    )
+
+
+def _expired(memory: Memory, policy: Policy, now: datetime) -> list[Rejection]:
+    """What waits in the backlog beyond its message's time to live, in batches of one kind."""
+    if memory.expiry_at is not None and now < memory.expiry_at:
+        return []
+    memory.expiry_at = now + LOOK_EVERY
+    late = [item for item in memory.inflight.backlog_items() if item.expires_at is not None and item.expires_at <= now]
+    found: list[Rejection] = []
+    for _, group in groupby(late, key=lambda item: (item.task, item.tenant, item.priority)):
+        items = list(group)
+        size = policy.tasks[items[0].task].batch_size_max
+        found += [_too_late(items[start : start + size]) for start in range(0, len(items), size)]
+    return found[: policy.launches_per_cycle_max]
+
+
+def _too_late(items: Sequence[WorkItem]) -> Rejection:
+    ended = max(item.expires_at for item in items if item.expires_at is not None)
+    detail = f"its time to live ended (the batch's last at {to_text(ended)}) while it was held"
+    return Rejection(tuple(items), Rejected(FailureCause.EXPIRED, detail))
