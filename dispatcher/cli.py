@@ -14,12 +14,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import timedelta
 from enum import IntEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -28,10 +29,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from dispatcher import __version__
 from dispatcher.client import NotReachable, find_service, get_json_now
-from dispatcher.errors import BadConfiguration, DispatcherError, OutcomeUnknown
-from dispatcher.render import status_line, status_view
+from dispatcher.errors import BadConfiguration, DispatcherError, LookFailed, OutcomeUnknown
+from dispatcher.render import dead_letters_view, status_line, status_view
 from dispatcher.settings import Examination, Settings, examine, load
+from dispatcher.settings.values import parse_duration
 from dispatcher.telemetry.logs import configure_logs
+
+if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
+    from dispatcher.dead_letters import Found
+    from dispatcher.queue.dead_letters import DeadLetterQueue
 
 
 class Exit(IntEnum):
@@ -54,6 +60,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+dead_letters = typer.Typer(
+    help="Look at the messages that were given up, and why.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(dead_letters, name="dead-letters")
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -66,6 +77,7 @@ DataDirOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 DATA_DIR_DEFAULT = Path("local-data")
+PIPE_WIDTH = 500
 
 
 def main() -> None:
@@ -284,10 +296,7 @@ def enqueue(
     if task is None and sys.stdin.isatty():
         fail("name a --task, or give JSON lines on stdin", Exit.USAGE)
     settings = load(config, local=True, overrides=local_overrides(data_dir=data_dir))
-    name = queue or settings.queues[0].name
-    if name not in {entry.name for entry in settings.queues}:
-        known = ", ".join(entry.name for entry in settings.queues)
-        fail(f"there is no queue {name!r} in {config}; known are {known}", Exit.USAGE)
+    name = known_queue(queue or settings.queues[0].name, settings, config)
     judge = sending.judge_by(message_reader(settings, SystemClock().now), name)
     items, refused = sending.read_lines(lines, judge)
     if refused:
@@ -343,6 +352,14 @@ def json_or_text(value: str) -> Any:
         return value
 
 
+def known_queue(name: str, settings: Settings, config: Path) -> str:
+    """The name, if the configuration has a queue of it."""
+    names = [entry.name for entry in settings.queues]
+    if name not in names:
+        fail(f"there is no queue {name!r} in {config}; known are {', '.join(names)}", Exit.USAGE)
+    return name
+
+
 def connection_string(settings: Settings) -> str:
     """What to connect with: the secret that was configured, or that of the local service."""
     if settings.service_bus.connection_string is not None:
@@ -365,6 +382,91 @@ def sending_progress(total: int) -> Iterator[Callable[[int], None]]:
     ) as progress:
         bar = progress.add_task("sending", total=total)
         yield lambda count: progress.advance(bar, count)
+
+
+# --- dead letters ---------------------------------------------------------------------------------------------------
+
+AnyOf = list[str] | None
+
+
+@dead_letters.command("list")
+@told
+def list_dead_letters(
+    queue: Annotated[str | None, typer.Option(help="Only this queue; default: all of the configuration.")] = None,
+    task: Annotated[AnyOf, typer.Option(help="Only items of this task. May be repeated.")] = None,
+    tenant: Annotated[AnyOf, typer.Option(help="Only items of this tenant. May be repeated.")] = None,
+    reason: Annotated[AnyOf, typer.Option(help="Only with this reason. May be repeated.")] = None,
+    older_than: Annotated[str | None, typer.Option(metavar="AGE", help="Only sent longer ago, such as 1h30m.")] = None,
+    newer_than: Annotated[str | None, typer.Option(metavar="AGE", help="Only sent since then, such as 2d.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the oldest of each queue first.")] = 1000,
+    config: ConfigDir = Path("config"),
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List dead letters: age, id, sequence number, task, tenant, reason, and the first line of the description.
+
+    Only looks: nothing is locked or removed. The age counts from when a message was sent. With --json each dead letter
+    is one line, with its whole description.
+    """
+    from dispatcher.dead_letters import Selection, find
+    from dispatcher.service.wiring import SystemClock
+
+    selection = Selection(
+        tasks=frozenset(task or ()),
+        tenants=frozenset(tenant or ()),
+        reasons=frozenset(reason or ()),
+        older_than=None if older_than is None else age("--older-than", older_than),
+        newer_than=None if newer_than is None else age("--newer-than", newer_than),
+    )
+    settings = load(config, local=True, overrides=local_overrides(data_dir=data_dir))
+    names = [entry.name for entry in settings.queues] if queue is None else [known_queue(queue, settings, config)]
+    now = SystemClock().now()
+
+    async def look() -> Found:
+        async with dead_letter_queues(settings, names) as queues:
+            return await find(queues, selection, now, limit=limit)
+
+    try:
+        found = asyncio.run(look())
+    except LookFailed as error:
+        raise NotReachable(f"the dead letters cannot be read: {error}") from error
+    letters = [letter.to_json(now) for letter in found.letters]
+    if as_json:
+        for letter in letters:
+            print(json.dumps(letter))
+    elif letters:
+        # Where nobody watches there is no edge to end a line at.
+        Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(dead_letters_view(letters))
+    if found.cut is not None:
+        say(f"warning: {found.cut}")
+    say(f"{counted(len(letters), 'dead letter')} of {counted(found.looked_at, 'message')} looked at")
+
+
+def age(option: str, text: str) -> timedelta:
+    """An age as it was written on the command line."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        fail(f"{option}: {error}", Exit.USAGE)
+
+
+@asynccontextmanager
+async def dead_letter_queues(
+    settings: Settings, names: Sequence[str]
+) -> AsyncIterator[list[tuple[DeadLetterQueue, str | None]]]:
+    """The dead-letter queues of these queues, each with the tenant of messages that name none."""
+    from dispatcher.queue.config import ServiceBusConfig
+    from dispatcher.queue.dead_letters import DeadLetterQueue
+    from dispatcher.service.wiring import queue_rules
+
+    secret, rules = connection_string(settings), queue_rules(settings)
+    async with AsyncExitStack() as stack:
+        queues = []
+        for name in names:
+            reader = DeadLetterQueue(ServiceBusConfig(queue=name, connection_string=lambda: secret))
+            tenants = rules[name].tenants or ()
+            queues.append((await stack.enter_async_context(reader), tenants[0] if len(tenants) == 1 else None))
+        yield queues
 
 
 # --- demo -----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""The status as tables and as single lines, for people.
+"""Status and dead letters as tables and as single lines, for people.
 
-Decides how it reads. Knows nothing of where the status came from; whatever is missing in it is shown as a dash.
+Decides how they read. Knows nothing of where they came from; whatever is missing in them is shown as a dash.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from rich.text import Text
 
 _ATTEMPTS_SHOWN = 15
 _HELD_SHOWN = 10
+_ID_WHOLE_MAX = 40
+"""A message id of up to so many characters stays on one line, so that it can be copied."""
 _WORDS = {"node_pool": "node pool", "virtual_node": "virtual node"}
 
 
@@ -57,6 +59,24 @@ def held_summary(status: Mapping[str, Any]) -> str:
 def dead_lettered(items: Mapping[str, Any]) -> int:
     """All items in the dead-letter queue: those that failed and those that were refused at the door."""
     return int(items.get("dead_lettered") or 0) + int(items.get("rejected") or 0)
+
+
+def dead_letters_view(letters: Sequence[Mapping[str, Any]]) -> Table:
+    """Dead letters, one on a line; the queue is named only where they come from several."""
+    queue = ["queue"] if len({letter.get("queue") for letter in letters}) > 1 else []
+    table = _table(*queue, "age", "id", "sequence number", "task", "tenant", "reason")
+    table.add_column("description", min_width=len("description"))
+    ids = table.columns[len(queue) + 1]
+    ids.no_wrap = max((len(str(letter.get("message_id"))) for letter in letters), default=0) <= _ID_WHOLE_MAX
+    for letter in letters:
+        first_line = str(letter.get("description") or "").strip().partition("\n")[0]
+        known = (letter.get(key) for key in ("message_id", "sequence_number", "task", "tenant", "reason"))
+        cells = (*(letter.get(key) for key in queue), _age(letter.get("age_seconds")), *known)
+        description = _foreign(first_line)
+        # It takes what room is left on the line; all else stays whole, if need be on several.
+        description.no_wrap, description.overflow = True, "ellipsis"
+        table.add_row(*(_foreign(cell) for cell in cells), description)
+    return table
 
 
 def _items(items: Mapping[str, Any]) -> Table:
@@ -109,6 +129,24 @@ def _table(*columns: str, title: str | None = None) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _foreign(value: Any) -> Text:
+    """Something that another program wrote: no markup, and nothing that would move the cursor or fool the eye."""
+    text = "-" if value is None or value == "" else str(value)
+    return Text("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text))
+
+
+def _age(seconds: Any) -> str | None:
+    """An age in its two largest units."""
+    if seconds is None:
+        return None
+    whole = int(seconds)
+    for unit, smaller, length, part in (("d", "h", 86_400, 3_600), ("h", "m", 3_600, 60), ("m", "s", 60, 1)):
+        if whole >= length:
+            rest = whole % length // part
+            return f"{whole // length}{unit} {rest}{smaller}" if rest else f"{whole // length}{unit}"
+    return f"{whole}s"
 
 
 def _seconds(value: Any) -> str:

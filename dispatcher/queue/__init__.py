@@ -7,6 +7,7 @@ convert, translate     what the SDK hands over and raises, in the words of the p
 pump                   the receiver: deliveries in, dispositions out
 settlement, peeking    acts and looks by sequence number
 service_bus            the composition: ServiceBusQueue, one queue behind the WorkQueue port
+dead_letters           what lies in the dead-letter queue, for the command line
 producer               sending, for the command line and for tests
 """
 

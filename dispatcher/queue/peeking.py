@@ -37,7 +37,7 @@ class Peeking:
         """One page of messages of all states. Raises LookFailed."""
         if count_max < 1:
             return []
-        page = await self._page(from_sequence_number, min(count_max, self._config.peek_page_max))
+        page = await self.page(from_sequence_number, min(count_max, self._config.peek_page_max))
         return [to_peeked(each) for each in page]
 
     async def look_up(self, sequence_numbers: Sequence[int]) -> Mapping[int, MessageState | None]:
@@ -49,7 +49,7 @@ class Peeking:
                 index = 0
                 while index < len(wanted):
                     first, count = next_page(wanted, index, self._config.peek_page_max)
-                    page = [to_peeked(each) for each in await self._page(first, count)]
+                    page = [to_peeked(each) for each in await self.page(first, count)]
                     if not page:
                         break
                     for each in page:
@@ -60,7 +60,9 @@ class Peeking:
             raise LookFailed(f"looking up {len(wanted)} messages took too long") from error
         return states
 
-    async def _page(self, first: int, count: int) -> Sequence[ServiceBusReceivedMessage]:
+    async def page(self, first: int, count: int) -> Sequence[ServiceBusReceivedMessage]:
+        """One page as the SDK hands it over, for those who want to know more of a message. Raises LookFailed."""
+
         async def call() -> Sequence[ServiceBusReceivedMessage]:
             async with self._pace.turn():
                 # From 0 the SDK would go on behind the last page.

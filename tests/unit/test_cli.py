@@ -75,13 +75,13 @@ def wrong(tmp_path: Path) -> Path:
 def test_help_names_every_command_and_the_exit_codes() -> None:
     result = dispatcher("--help")
     assert result.exit_code == 0
-    for word in ("run", "enqueue", "status", "check-config", "demo", "Exit codes"):
+    for word in ("run", "enqueue", "status", "check-config", "dead-letters", "demo", "Exit codes"):
         assert word in result.stdout
 
 
 def test_every_command_explains_itself() -> None:
-    for command in ("run", "enqueue", "status", "check-config", "demo"):
-        assert dispatcher(command, "--help").exit_code == 0
+    for command in ("run", "enqueue", "status", "check-config", "dead-letters", "dead-letters list", "demo"):
+        assert dispatcher(*command.split(), "--help").exit_code == 0
 
 
 def test_the_version_is_told() -> None:
@@ -230,6 +230,47 @@ def test_without_a_service_a_right_item_goes_nowhere_and_that_is_said(tmp_path: 
     result = enqueue(tmp_path, "--task", "report", "--tenant", "acme", "-p", "country=Kenya")
     assert result.exit_code == 3
     assert "start one with `dispatcher run --local" in result.stderr
+
+
+# --- dead letters ---------------------------------------------------------------------------------------------------
+
+
+def list_dead_letters(tmp_path: Path, *arguments: str) -> Result:
+    places = ("--config", str(CHECKOUT / "config"), "--data-dir", str(tmp_path / "none"))
+    return dispatcher("dead-letters", "list", *places, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--older-than", "5"], "--older-than: 5 has no unit; write 5s for seconds"),
+        (["--newer-than", "soon"], "--newer-than: 'soon' is not a duration"),
+        (["--queue", "wrok"], "there is no queue 'wrok'"),
+        (["--limit", "0"], "Invalid value for '--limit'"),
+    ],
+)
+def test_wrong_options_about_dead_letters_are_wrong_usage(tmp_path: Path, arguments: list[str], words: str) -> None:
+    result = list_dead_letters(tmp_path, *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_dead_letters_without_a_service_are_one_line_and_exit_code_3(tmp_path: Path) -> None:
+    result = list_dead_letters(tmp_path)
+    assert result.exit_code == 3
+    (line,) = result.stderr.splitlines()
+    assert "start one with `dispatcher run --local" in line
+
+
+def test_a_connection_string_that_is_none_is_one_line_without_it_and_exit_code_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BURST_SERVICE_BUS__CONNECTION_STRING", "SharedAccessKey=hush")
+    result = list_dead_letters(tmp_path)
+    assert result.exit_code == 3
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: the dead letters cannot be read: ")
+    assert "hush" not in line
 
 
 # --- demo -----------------------------------------------------------------------------------------------------------

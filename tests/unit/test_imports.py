@@ -35,8 +35,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "client": ("core", "errors"),
     "render": ("core",),
     "enqueue": ("core", "errors", "ports", "queue"),
+    "dead_letters": ("core", "errors", "ports", "queue"),
     "demo": ("core", "errors", "settings", "client", "render"),
-    "cli": ("core", "errors", "service", "simulator", "client", "render", "enqueue", "demo", *EDGES),
+    "cli": ("core", "errors", "service", "simulator", "client", "render", "enqueue", "dead_letters", "demo", *EDGES),
 }  # fmt: skip
 """Every room, and the rooms that it may know beside itself. A room that is not here has no place yet."""
 

@@ -1,0 +1,70 @@
+"""How dead letters read on a terminal, whatever another program has written into them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from dispatcher.render import dead_letters_view
+
+LETTER = {
+    "queue": "work", "sequence_number": 7, "message_id": "m-7", "task": "report", "tenant": "acme",
+    "reason": "application_error", "description": "Gave up after 4 tries.\nCause: x", "age_seconds": 3723.5,
+}  # fmt: skip
+
+
+def shown(*letters: dict[str, Any], width: int = 300) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width).print(dead_letters_view(letters))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_a_dead_letter_is_one_line_with_the_first_line_of_its_description() -> None:
+    head, line = shown(LETTER)
+    assert head.split("  ")[0] == "age"
+    assert head.endswith("description")
+    assert " ".join(line.split()) == "1h 2m m-7 7 report acme application_error Gave up after 4 tries."
+
+
+def test_the_queue_is_named_where_there_are_several() -> None:
+    head, first, second = shown(LETTER, {**LETTER, "queue": "other"})
+    assert head.startswith("queue")
+    assert (first.split()[0], second.split()[0]) == ("work", "other")
+
+
+def test_what_is_not_known_is_a_dash() -> None:
+    _, line = shown({**dict.fromkeys(LETTER), "sequence_number": 3})
+    assert line.split() == ["-", "-", "3", "-", "-", "-", "-"]
+
+
+def test_foreign_text_is_neither_markup_nor_control() -> None:
+    _, line = shown({**LETTER, "reason": "[red]x[/red]\x1b[2J", "description": "[bold]\ta\x07b\u202e"})
+    assert "[red]x[/red]\N{REPLACEMENT CHARACTER}[2J" in line
+    assert "[bold]\N{REPLACEMENT CHARACTER}a\N{REPLACEMENT CHARACTER}b" in line
+    assert "\x1b" not in line
+
+
+def test_on_a_narrow_terminal_the_description_is_cut_and_the_rest_stays_whole() -> None:
+    number = "0b0f1c9e-91c1-4a39-8b9e-000000000001"
+    lines = shown({**LETTER, "message_id": number, "description": "y" * 500}, width=120)
+    assert len(lines) == 2
+    assert number in lines[1]
+    assert lines[1].endswith("y\N{HORIZONTAL ELLIPSIS}")
+
+
+def test_an_id_longer_than_the_terminal_loses_no_character() -> None:
+    number = "".join(chr(ord("a") + n % 26) for n in range(128))
+    lines = shown({**LETTER, "message_id": number}, width=80)
+    folded = "".join(line[7:].split("  ")[0] for line in lines[1:] if line[7:].strip())
+    assert folded.removeprefix("id") == number
+    assert len(lines) > 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "age"), [(0, "0s"), (59.9, "59s"), (60, "1m"), (3599, "59m 59s"), (86_400, "1d"), (93_600, "1d 2h")]
+)
+def test_an_age_has_its_two_largest_units(seconds: float, age: str) -> None:
+    assert shown({**LETTER, "age_seconds": seconds})[1].startswith(f"{age}  ")
