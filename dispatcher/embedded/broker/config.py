@@ -14,7 +14,8 @@ from pathlib import Path
 
 from .errors import BrokerError
 
-_LOCK_DURATION_MAX = timedelta(minutes=5)  # what Service Bus allows
+_LOCK_DURATION_MAX = timedelta(minutes=5)  # this and the next: what Service Bus allows
+_DUPLICATE_WINDOW_MAX = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,10 @@ class QueueConfig:
     lock_duration: timedelta = timedelta(seconds=60)
     max_delivery_count: int = 10
     max_message_size: int = 256 * 1024  # bytes, headers and annotations included
+    max_size: int | None = None  # bytes of all its messages, dead letters included; None: no limit of its own
     time_to_live: timedelta | None = None  # None: as long as the message says, for ever if it says nothing
     dead_letter_expired: bool = False  # False: what outlives its time is dropped
+    duplicate_detection_window: timedelta | None = None  # None: a message id may come as often as it likes
 
     def __post_init__(self) -> None:
         if not self.name or self.name.startswith("/") or "$" in self.name:
@@ -37,6 +40,11 @@ class QueueConfig:
             raise BrokerError(f"queue {self.name}: max_delivery_count must be at least 1")
         if self.time_to_live is not None and self.time_to_live <= timedelta(0):
             raise BrokerError(f"queue {self.name}: time_to_live must be more than 0, or None")
+        if self.max_size is not None and self.max_size < 1024:
+            raise BrokerError(f"queue {self.name}: max_size must be at least 1024 bytes, or None")
+        window = self.duplicate_detection_window
+        if window is not None and not timedelta(0) < window <= _DUPLICATE_WINDOW_MAX:
+            raise BrokerError(f"queue {self.name}: duplicate_detection_window must be more than 0 and at most 7 days")
         if self.max_message_size < 1024:
             raise BrokerError(f"queue {self.name}: max_message_size must be at least 1024 bytes")
 

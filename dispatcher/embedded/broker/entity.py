@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from .config import QueueConfig
+from .duplicates import DuplicateWindow
 from .errors import (
     DECODE_ERROR,
     INTERNAL_ERROR,
@@ -28,7 +29,7 @@ from .errors import (
     CodecError,
 )
 from .journal import Journal
-from .messages import Content
+from .messages import Content, message_id_of
 from .model import Change, Consumer, Kind, Message
 from .queue import Queue
 
@@ -112,18 +113,68 @@ class Entity:
 
     def send(self, contents: Sequence[Content], done: Done) -> None:
         """Accepts all the messages or none."""
-        now_ms = self._now_ms()
-        self._submit([self.queue.begin_put(content, now_ms) for content in contents], done)
+        refusal = self._refuse(contents)
+        if refusal is not None:
+            done(refusal)
+        elif self.queue.duplicates is None:
+            now_ms = self._now_ms()
+            self._submit([self.queue.begin_put(content, now_ms) for content in contents], done)
+        else:
+            self._submit_once(contents, self.queue.duplicates, lambda error, _sequences: done(error))
 
     def schedule(self, contents: Sequence[Content], done: Callable[[AmqpError | list[int]], None]) -> None:
         """As `send`, and answers the sequence numbers."""
-        now_ms = self._now_ms()
         too_large = next((c for c in contents if c.size > self.config.max_message_size), None)
-        if too_large is not None:
-            done(self.too_large(too_large.size))
-            return
-        changes = [self.queue.begin_put(content, now_ms) for content in contents]
-        self._submit(changes, lambda error: done(error or [change.sequence for change in changes]))
+        refusal = self.too_large(too_large.size) if too_large else self._refuse(contents)
+        if refusal is not None:
+            done(refusal)
+        elif self.queue.duplicates is None:
+            now_ms = self._now_ms()
+            changes = [self.queue.begin_put(content, now_ms) for content in contents]
+            self._submit(changes, lambda error: done(error or [change.sequence for change in changes]))
+        else:
+            self._submit_once(contents, self.queue.duplicates, lambda error, sequences: done(error or sequences))
+
+    def _submit_once(
+        self,
+        contents: Sequence[Content],
+        window: DuplicateWindow,
+        done: Callable[[AmqpError | None, list[int]], None],
+    ) -> None:
+        """Writes the messages whose id is new; the answer waits for copies whose original is being written."""
+        now_ms = self._now_ms()
+        self._journal.forget(self.queue, window.forget(now_ms))
+        changes: list[Change] = []
+        sequences: list[int] = []
+        elsewhere: list[bytes] = []  # ids whose original was sent by somebody else and is being written
+        for content in contents:
+            message_id = message_id_of(content)
+            first = None if message_id is None else window.find(message_id, now_ms)
+            if first is None:
+                change = self.queue.begin_put(content, now_ms, message_id)
+                changes.append(change)
+                first = change.sequence
+                if message_id is not None:
+                    window.begin(message_id, first)
+            elif message_id is not None and all(change.message_id != message_id for change in changes):
+                elsewhere.append(message_id)
+            sequences.append(first)
+        all_told = _Countdown(lambda error: done(error, sequences))
+        for message_id in elsewhere:
+            if window.join(message_id, lambda error: all_told.tell(None if error is None else self._refusal(error))):
+                all_told.expect()
+        if changes:
+            all_told.expect()
+            self._submit(changes, all_told.tell)
+        all_told.begin()
+
+    def _refuse(self, contents: Sequence[Content]) -> AmqpError | None:
+        if self.queue.has_room(contents):
+            return None
+        return AmqpError(
+            RESOURCE_LIMIT_EXCEEDED,
+            f"The maximum entity size of {self.queue.size_max} bytes has been reached or exceeded for {self.path}.",
+        )
 
     def too_large(self, size: int) -> AmqpError:
         """The refusal of a message of that many bytes."""
@@ -149,21 +200,21 @@ class Entity:
 
     def unsubscribe(self, consumer: Consumer) -> None:
         """The consumer is gone; locks it holds stay until they expire or are settled by token."""
-        self.queue.withdraw(consumer)
+        self.queue.consumers.withdraw(consumer)
         self._receivers.pop(consumer, None)
 
     def grant(self, consumer: Consumer, credit: int) -> None:
         """The consumer wants so many messages from now on."""
-        self.queue.grant(consumer, credit)
+        self.queue.consumers.grant(consumer, credit)
         self.wake()
 
     def pause(self, consumer: Consumer) -> None:
         """The consumer's connection is full."""
-        self.queue.pause(consumer)
+        self.queue.consumers.pause(consumer)
 
     def resume(self, consumer: Consumer) -> None:
         """The consumer's connection has room again."""
-        self.queue.resume(consumer)
+        self.queue.consumers.resume(consumer)
         self.wake()
 
     def wake(self) -> None:
@@ -195,7 +246,10 @@ class Entity:
         self, sequences: Sequence[int], settled: bool, done: Callable[[AmqpError | list[Message]], None]
     ) -> None:
         """Deferred messages by number, all of them or none; settled ones are gone from the queue."""
-        messages = self.queue.take_deferred(sequences, self._now_ms(), settled)
+        now_ms = self._now_ms()
+        for change in self.queue.expire_touched(sequences, now_ms):
+            self._submit([change], _ignore)
+        messages = self.queue.take_deferred(sequences, now_ms, settled)
         if messages is None:
             done(AmqpError(MESSAGE_NOT_FOUND, "At least one of the messages is not there, not deferred or locked."))
         elif settled:
@@ -286,6 +340,7 @@ class Entity:
             now_ms = self._now_ms()
             for change in changes:
                 change.queue.cancel(change, now_ms)
+                self._end_id(change, error)
             self._arm()
             self.wake()
             done(self._refusal(error))
@@ -294,12 +349,18 @@ class Entity:
         for change in changes:
             change.queue.commit(change)
             buried = buried or change.kind is Kind.BURY
+            if change.message_id is not None:
+                self._end_id(change, None)
         done(None)
         if buried and self.dead_letters is not None:
             self.dead_letters.wake()
         if changes[0].kind is not Kind.DROP:
             self.wake()
         self._arm()
+
+    def _end_id(self, change: Change, error: BaseException | None) -> None:
+        if change.message_id is not None and self.queue.duplicates is not None:
+            self.queue.duplicates.end(change.message_id, change.message.enqueued_ms, error)
 
     def _refusal(self, error: BaseException) -> AmqpError:
         full = isinstance(error, OSError) or (
@@ -329,6 +390,30 @@ class Entity:
             log.debug("lock.expired", queue=self.path, sequence=change.message.sequence, kind=change.kind.name)
             self._submit([change], _ignore)
         self._arm()
+
+
+class _Countdown:
+    """Several answers become one: the first error, or None; it is given when all are in and `begin` was called."""
+
+    def __init__(self, done: Done) -> None:
+        self._done = done
+        self._open = 1
+        self._error: AmqpError | None = None
+
+    def expect(self) -> None:
+        """One more answer will come."""
+        self._open += 1
+
+    def tell(self, error: AmqpError | None) -> None:
+        """An answer."""
+        self._error = self._error or error
+        self._open -= 1
+        if not self._open:
+            self._done(self._error)
+
+    def begin(self) -> None:
+        """No more answers will be expected."""
+        self.tell(None)
 
 
 def _ignore(error: AmqpError | None) -> None:

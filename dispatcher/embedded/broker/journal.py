@@ -1,15 +1,15 @@
 """What is on disk before a client hears "accepted".
 
-The journal is an SQLite file in WAL mode that mirrors the queues: one row per message, one mark per delivery
-whose lock is still out. One thread writes it. While it commits, everything that arrives meanwhile gathers for
-the next commit, so the cost of a commit is shared by whatever load there is. A unit is what has to be written
-together; its `done` is called on the event loop once the unit is durable, or with the error if it is not.
+The journal is an SQLite file in WAL mode that mirrors the queues. One thread writes it. While it commits,
+everything that arrives meanwhile gathers for the next commit, so the cost of a commit is shared by whatever
+load there is. A unit is what has to be written together; its `done` is called on the event loop once the unit
+is durable, or with the error if it is not.
 
 If a commit fails the units of it are tried once more in two groups, those that only free space first: a full
 disk must not keep anybody from completing messages. What fails again is refused.
 
 After a restart a message that was out is available again and that delivery counts, as when a lock expires.
-What a queue does with its messages is not known here, nor what a message says.
+What a queue does with its messages is not known here, nor what a message says, nor what the file looks like.
 """
 
 from __future__ import annotations
@@ -21,35 +21,13 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
-
-import structlog
+from typing import IO, Protocol
 
 from .errors import BrokerError
-from .messages import Content
-from .model import Change, Kind, Message, State
+from .model import Change, Kind, Message
 from .queue import Queue
+from .store import MARK, UNMARK, Done, Statement, Store, Unit, forget_statements, row_of, statements_of
 
-log = structlog.get_logger(__name__)
-
-_SEQUENCE_BITS = 44  # a row id is the number of the queue above the sequence number of the message
-_SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
-
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS queues (
-    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, last_sequence INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE IF NOT EXISTS messages (
-    id INTEGER PRIMARY KEY, dead INTEGER NOT NULL, state INTEGER NOT NULL, delivery_count INTEGER NOT NULL,
-    enqueued_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL, ttl_ms INTEGER, header BLOB NOT NULL,
-    annotations BLOB NOT NULL, annotation_count INTEGER NOT NULL,
-    delivery_annotations BLOB NOT NULL, delivery_annotation_count INTEGER NOT NULL, body BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS deliveries (id INTEGER PRIMARY KEY);
-"""
-
-Done = Callable[[BaseException | None], None]
 _Statement = tuple[str, tuple[object, ...]]
 
 
@@ -66,6 +44,9 @@ class Journal(Protocol):
 
     def released(self, queue: Queue, message: Message) -> None:
         """The message is back without having been delivered. Nobody waits for this to be durable."""
+
+    def forget(self, queue: Queue, message_ids: Sequence[bytes]) -> None:
+        """Duplicates of these ids are welcome again. Nobody waits for this to be durable."""
 
     async def close(self) -> None:
         """Writes what has been submitted and lets go of the file."""
@@ -86,15 +67,11 @@ class MemoryJournal:
     def released(self, queue: Queue, message: Message) -> None:
         """Nothing to forget."""
 
+    def forget(self, queue: Queue, message_ids: Sequence[bytes]) -> None:
+        """Nothing to forget."""
+
     async def close(self) -> None:
         """Nothing to write."""
-
-
-class _Unit(NamedTuple):
-    statements: list[_Statement]
-    last_sequences: dict[int, int]  # number of a queue -> the highest sequence number it has given
-    grows: bool
-    done: Done | None
 
 
 class SqliteJournal:
@@ -102,7 +79,7 @@ class SqliteJournal:
 
     def __init__(
         self,
-        store: _Store,
+        store: Store,
         numbers: dict[Queue, tuple[int, int]],
         writer: ThreadPoolExecutor,
         lock: IO[str],
@@ -114,7 +91,7 @@ class SqliteJournal:
         self._writer = writer
         self._store = store
         self._numbers = numbers  # queue -> (number, 1 if it is a dead-letter queue)
-        self._gathered: list[_Unit] = []
+        self._gathered: list[Unit] = []
         self._writing: asyncio.Future[list[BaseException | None]] | None = None
         self._flush_scheduled = False
 
@@ -142,30 +119,35 @@ class SqliteJournal:
 
     def submit(self, changes: Sequence[Change], done: Done) -> None:
         """Gathers the changes for the next commit."""
-        statements: list[_Statement] = []
+        statements: list[Statement] = []
         last_sequences: dict[int, int] = {}
         grows = False
         for change in changes:
             number, _dead = self._numbers[change.queue]
-            statements += _statements(change, number)
+            statements += statements_of(change, number)
             if change.kind is Kind.PUT or change.kind is Kind.ACTIVATE:
                 last_sequences[number] = change.sequence
             grows = grows or change.kind is Kind.PUT
-        self._gather(_Unit(statements, last_sequences, grows, done))
+        self._gather(Unit(statements, last_sequences, grows, done))
 
     def delivered(self, queue: Queue, message: Message) -> None:
         """Marks the message as being out."""
-        self._gather_mark(_MARK, queue, message)
+        self._gather_mark(MARK, queue, message)
 
     def released(self, queue: Queue, message: Message) -> None:
         """Takes the mark away."""
-        self._gather_mark(_UNMARK, queue, message)
+        self._gather_mark(UNMARK, queue, message)
+
+    def forget(self, queue: Queue, message_ids: Sequence[bytes]) -> None:
+        """Takes the ids out of the file."""
+        if message_ids:
+            self._gather(Unit(forget_statements(self._numbers[queue][0], message_ids), {}, False, None))
 
     def _gather_mark(self, statement: str, queue: Queue, message: Message) -> None:
-        row = _row(self._numbers[queue][0], message.sequence)
-        self._gather(_Unit([(statement, (row,))], {}, False, None))
+        row = row_of(self._numbers[queue][0], message.sequence)
+        self._gather(Unit([(statement, (row,))], {}, False, None))
 
-    def _gather(self, unit: _Unit) -> None:
+    def _gather(self, unit: Unit) -> None:
         self._gathered.append(unit)
         if not self._flush_scheduled and self._writing is None:
             self._flush_scheduled = True
@@ -178,7 +160,7 @@ class SqliteJournal:
             self._writing = self._loop.run_in_executor(self._writer, self._store.write, units)
             self._writing.add_done_callback(lambda future: self._written(units, future))
 
-    def _written(self, units: list[_Unit], future: asyncio.Future[list[BaseException | None]]) -> None:
+    def _written(self, units: list[Unit], future: asyncio.Future[list[BaseException | None]]) -> None:
         self._writing = None
         failure = future.exception()
         errors = [failure] * len(units) if failure is not None else future.result()
@@ -203,8 +185,8 @@ class SqliteJournal:
 
 def _load(
     path: Path, queues: dict[str, Queue], fsync: bool, pages_max: int | None
-) -> tuple[_Store, dict[Queue, tuple[int, int]]]:
-    store = _Store(path, fsync, pages_max)
+) -> tuple[Store, dict[Queue, tuple[int, int]]]:
+    store = Store(path, fsync, pages_max)
     return store, store.load(queues)
 
 
@@ -226,131 +208,3 @@ def _take_file(path: Path) -> IO[str]:
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
-
-
-def _row(number: int, sequence: int) -> int:
-    return number << _SEQUENCE_BITS | sequence
-
-
-_PUT = "INSERT INTO messages VALUES (?, 0, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_DROP = "DELETE FROM messages WHERE id = ?"
-_SET = "UPDATE messages SET state = ?, delivery_count = ? WHERE id = ?"
-_BURY = "UPDATE messages SET dead = 1, state = 0, delivery_count = ?, body = ? WHERE id = ?"
-_ACTIVATE = "UPDATE messages SET id = ?, state = 0, enqueued_ms = due_ms WHERE id = ?"
-_LAST = "UPDATE queues SET last_sequence = max(last_sequence, ?) WHERE number = ?"
-_MARK = "INSERT OR IGNORE INTO deliveries VALUES (?)"
-_UNMARK = "DELETE FROM deliveries WHERE id = ?"
-
-
-def _statements(change: Change, number: int) -> list[_Statement]:
-    message, content = change.message, change.content
-    row = _row(number, message.sequence)
-    if change.kind is Kind.PUT:
-        put = (
-            row, int(message.state), message.enqueued_ms, message.due_ms, content.ttl_ms, content.header,
-            content.annotations, content.annotation_count, content.delivery_annotations,
-            content.delivery_annotation_count, content.body,
-        )  # fmt: skip
-        return [(_PUT, put)]
-    if change.kind is Kind.DROP:
-        return [(_DROP, (row,)), (_UNMARK, (row,))]
-    if change.kind is Kind.ACTIVATE:
-        return [(_ACTIVATE, (_row(number, change.sequence), row))]
-    if change.kind is Kind.BURY:
-        return [(_BURY, (change.delivery_count, content.body, row)), (_UNMARK, (row,))]
-    state = State.DEFERRED if change.kind is Kind.DEFER else message.state
-    return [(_SET, (int(state), change.delivery_count, row)), (_UNMARK, (row,))]
-
-
-class _Store:
-    """The SQLite file; lives in the writer's thread."""
-
-    def __init__(self, path: Path, fsync: bool, pages_max: int | None) -> None:
-        self.path = path
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
-        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        if pages_max is not None:
-            self._db.execute(f"PRAGMA max_page_count = {int(pages_max)}")
-        self._make_schema()
-
-    def _make_schema(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and version != _SCHEMA_VERSION:
-            raise BrokerError(
-                f"journal {self.path}: its layout is version {version}, this broker reads {_SCHEMA_VERSION}; "
-                "move the file away to start with empty queues"
-            )
-        self._db.executescript(f"{_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION};")
-
-    def load(self, queues: dict[str, Queue]) -> dict[Queue, tuple[int, int]]:
-        """Hands every queue its messages and answers the numbers the file knows the queues by."""
-        numbers: dict[Queue, tuple[int, int]] = {}
-        self._count_lost_deliveries()
-        for name, queue in queues.items():
-            self._db.execute("INSERT OR IGNORE INTO queues (name) VALUES (?)", (name,))
-            number, queue.last_sequence = self._db.execute(
-                "SELECT number, last_sequence FROM queues WHERE name = ?", (name,)
-            ).fetchone()
-            numbers[queue] = (number, 0)
-            if queue.dead_letters is not None:
-                numbers[queue.dead_letters] = (number, 1)
-            self._load_queue(number, queue)
-        return numbers
-
-    def _count_lost_deliveries(self) -> None:
-        self._db.execute("BEGIN")
-        self._db.execute(
-            "UPDATE messages SET delivery_count = delivery_count + 1 WHERE id IN (SELECT id FROM deliveries)"
-        )
-        self._db.execute("DELETE FROM deliveries")
-        self._db.execute("COMMIT")
-
-    def _load_queue(self, number: int, queue: Queue) -> None:
-        rows = self._db.execute(
-            "SELECT id, dead, state, delivery_count, enqueued_ms, due_ms, body, annotations, annotation_count,"
-            " delivery_annotations, delivery_annotation_count, header, ttl_ms"
-            " FROM messages WHERE id BETWEEN ? AND ? ORDER BY id",
-            (_row(number, 0), _row(number, _SEQUENCE_MASK)),
-        )
-        for row, dead, state, delivery_count, enqueued_ms, due_ms, body, a, a_count, d, d_count, header, ttl in rows:
-            content = Content(body, a, a_count, d, d_count, header, ttl, due_ms or None)
-            message = Message(row & _SEQUENCE_MASK, content, enqueued_ms, State(state), due_ms, delivery_count)
-            (queue.dead_letters if dead and queue.dead_letters is not None else queue).restore(message)
-
-    def write(self, units: list[_Unit]) -> list[BaseException | None]:
-        """Commits the units and answers, for each, the error that kept it out, or None."""
-        error = self._commit(units)
-        if error is None:
-            return [None] * len(units)
-        log.warning("journal.commit_failed", error=str(error), units=len(units))
-        shrinking = [unit for unit in units if not unit.grows]
-        growing = [unit for unit in units if unit.grows]
-        shrink_error = self._commit(shrinking) if shrinking else None
-        grow_error = self._commit(growing) if growing else None
-        return [grow_error if unit.grows else shrink_error for unit in units]
-
-    def _commit(self, units: list[_Unit]) -> BaseException | None:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            execute = self._db.execute
-            last_sequences: dict[int, int] = {}
-            for unit in units:
-                for statement, parameters in unit.statements:
-                    execute(statement, parameters)
-                last_sequences |= unit.last_sequences
-            for number, sequence in last_sequences.items():
-                execute(_LAST, (sequence, number))
-            execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            # Some errors end the transaction by themselves; a rollback then has nothing to do.
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            return error
-        return None
-
-    def close(self) -> None:
-        """Closes the file; what was committed is in it."""
-        self._db.close()

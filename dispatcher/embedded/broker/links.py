@@ -223,7 +223,7 @@ class OutgoingLink:
         while self.consumer.credit and self.entity.hand_out():
             pass
         self._delivery_count = (self._delivery_count + self.consumer.credit) & 0xFFFFFFFF
-        self.entity.queue.withdraw(self.consumer)
+        self.entity.queue.consumers.withdraw(self.consumer)
         self._carrier.send_flow(self.handle, self._delivery_count, 0, True)
 
     def deliver(self, message: Message) -> None:

@@ -55,6 +55,16 @@ class Content(NamedTuple):
         return len(self.body) + len(self.annotations) + len(self.delivery_annotations) + len(self.header)
 
 
+def message_id_of(content: Content) -> bytes | None:
+    """The message id as its sender encoded it, or None if it has none. Raises CodecError."""
+    for code, _begin, value, _end in _sections(content.body):
+        if code == _PROPERTIES:
+            count, pos, _ = codec.open_compound(content.body, value)
+            encoded = content.body[pos : codec.skip(content.body, pos)] if count else b"\x40"
+            return None if encoded == b"\x40" else encoded
+    return None
+
+
 class _Parts:
     """What has been found so far while the sections of one message are walked."""
 

@@ -79,6 +79,7 @@ class Change(NamedTuple):
     content: Content
     sequence: int  # after the change: only ACTIVATE gives a new one
     by_client: bool = True  # False: the broker decided, so there is nobody to refuse it to
+    message_id: bytes | None = None  # of a PUT: remembered with it, so that a duplicate is known
 
 
 @dataclass(frozen=True, slots=True)

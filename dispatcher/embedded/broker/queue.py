@@ -18,10 +18,11 @@ What a message says is not known here, except how long it may live and when it i
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from .browsing import SequenceIndex
+from .consumers import ConsumerLine
+from .duplicates import DuplicateWindow
 from .messages import Content, with_dead_letter_reason
 from .model import Change, Consumer, Kind, Message, QueueCounts, State
 
@@ -40,12 +41,17 @@ class Queue:
         dead_letters: Queue | None = None,
         ttl_ms: int | None = None,
         bury_expired: bool = False,
+        duplicates: DuplicateWindow | None = None,
+        size_max: int | None = None,
     ) -> None:
         self.lock_duration_ms = lock_duration_ms
         self.max_delivery_count = max_delivery_count
         self.dead_letters = dead_letters  # None: this is a dead-letter queue, and nothing leaves it by itself
         self.ttl_ms = ttl_ms
         self.bury_expired = bury_expired
+        self.duplicates = duplicates  # None: a message id may come as often as it likes
+        self.size_max = size_max  # bytes, dead letters included; None: as much as the journal takes
+        self.consumers = ConsumerLine()
         self.last_sequence = 0
         self.operations = 0
         self._new_token = new_token
@@ -59,7 +65,7 @@ class Queue:
         self._lifetimes: list[tuple[int, int]] = []  # heap of (end, sequence), stale ones too
         self._deferred_unlocked = 0
         self._scheduled_count = 0
-        self._consumers: deque[Consumer] = deque()
+        self._size = 0  # bytes held and under way; only kept if there is a limit
 
     # --- looking ---------------------------------------------------------------------------------------
 
@@ -76,6 +82,17 @@ class Queue:
 
     def __len__(self) -> int:
         return len(self._messages)
+
+    def has_room(self, contents: Iterable[Content]) -> bool:
+        """Whether the messages would leave the queue and its dead letters within their limit."""
+        if self.size_max is None:
+            return True
+        dead = self.dead_letters._size if self.dead_letters else 0
+        return self._size + dead + sum(content.size for content in contents) <= self.size_max
+
+    def _weigh(self, content: Content, sign: int) -> None:
+        if self.size_max is not None:
+            self._size += sign * content.size
 
     def peek(self, from_sequence: int, count_max: int, size_max: int) -> list[Message]:
         """Messages in any state from a sequence number on, in its order; at least one if there is one."""
@@ -122,11 +139,13 @@ class Queue:
 
     def restore(self, message: Message) -> None:
         """Takes back a message from the journal."""
+        self._weigh(message.content, 1)
         self._add(message)
         self.last_sequence = max(self.last_sequence, message.sequence)
 
-    def begin_put(self, content: Content, now_ms: int) -> Change:
+    def begin_put(self, content: Content, now_ms: int, message_id: bytes | None = None) -> Change:
         """A message arrives; it is scheduled if it is due later than now."""
+        self._weigh(content, 1)
         self.last_sequence = sequence = self.last_sequence + 1
         due_ms = content.due_ms
         if due_ms is not None and due_ms > now_ms:
@@ -134,7 +153,7 @@ class Queue:
         else:
             message = Message(sequence, content, now_ms)
         message.busy = True
-        return Change(Kind.PUT, self, message, 0, content, sequence)
+        return Change(Kind.PUT, self, message, 0, content, sequence, message_id=message_id)
 
     def _add(self, message: Message) -> None:
         self._messages[message.sequence] = message
@@ -147,6 +166,12 @@ class Queue:
             return None
         lives = [ttl for ttl in (message.content.ttl_ms, self.ttl_ms) if ttl is not None]
         return message.enqueued_ms + min(lives) if lives else None
+
+    def _is_over(self, message: Message, now_ms: int) -> bool:
+        if self.ttl_ms is None and message.content.ttl_ms is None:
+            return False
+        end_ms = self._end_of_life_ms(message)
+        return end_ms is not None and end_ms <= now_ms
 
     def _make_reachable(self, message: Message, not_before_ms: int = 0) -> None:
         """Where an unlocked message of this state waits; it will not be expired before that time."""
@@ -164,44 +189,14 @@ class Queue:
 
     # --- leaving to a consumer -------------------------------------------------------------------------
 
-    def grant(self, consumer: Consumer, credit: int) -> None:
-        """The consumer wants so many messages from now on; it queues up behind those who asked before."""
-        if credit <= 0:
-            self.withdraw(consumer)
-            return
-        consumer.credit = credit
-        if not consumer.waiting and not consumer.paused:
-            consumer.waiting = True
-            self._consumers.append(consumer)
-
-    def withdraw(self, consumer: Consumer) -> None:
-        """The consumer wants nothing any more."""
-        consumer.credit = 0
-        if consumer.waiting:
-            consumer.waiting = False
-            self._consumers.remove(consumer)
-
-    def pause(self, consumer: Consumer) -> None:
-        """Nothing for this consumer until it is resumed; its credit is kept."""
-        consumer.paused = True
-        if consumer.waiting:
-            consumer.waiting = False
-            self._consumers.remove(consumer)
-
-    def resume(self, consumer: Consumer) -> None:
-        """The consumer can take messages again, behind those who wait already."""
-        consumer.paused = False
-        self.grant(consumer, consumer.credit)
-
     def assign(self, now_ms: int, count_max: int) -> list[tuple[Consumer, Message]]:
         """Matches the oldest messages with the consumers that asked first.
 
         For a settled consumer the message is not locked but busy: follow up with `begin_drop`.
         """
         assigned: list[tuple[Consumer, Message]] = []
-        while self._consumers and len(assigned) < count_max:
-            consumer = self._consumers[0]
-            message = self._next_available()
+        while (consumer := self.consumers.first()) and len(assigned) < count_max:
+            message = self._next_available(now_ms)
             if message is None:
                 break
             if consumer.settled:
@@ -209,18 +204,15 @@ class Queue:
             else:
                 self._lock(message, now_ms)
             assigned.append((consumer, message))
-            consumer.credit -= 1
-            if consumer.credit <= 0:
-                consumer.waiting = False
-                self._consumers.popleft()
+            self.consumers.serve_first()
         return assigned
 
-    def _next_available(self) -> Message | None:
+    def _next_available(self, now_ms: int) -> Message | None:
         while self._available:
             message = self._messages.get(heapq.heappop(self._available))
             if message is None or message.busy or message.token is not None:
                 continue
-            if message.state is State.ACTIVE:
+            if message.state is State.ACTIVE and not self._is_over(message, now_ms):
                 self._available_count -= 1
                 return message
         return None
@@ -336,7 +328,7 @@ class Queue:
     def expire(self, now_ms: int) -> list[Change]:
         """Ends locks and lives that are over, begins what is due; answers what has to be written for it.
 
-        Only a message that is active and not locked expires: a deferred one waits as long as it takes.
+        Only a message that is active and not locked expires: a deferred one waits until it is asked for.
         """
         changes = self._expire_lives(now_ms)
         while self._expiries and self._expiries[0][0] <= now_ms:
@@ -364,12 +356,26 @@ class Queue:
             if message is None or message.busy or message.token is not None or message.state is not State.ACTIVE:
                 continue
             self._available_count -= 1
-            if self.bury_expired:
-                reason, text = "TTLExpiredException", "The message expired and was dead lettered."
-                changes.append(self.begin_bury(message, reason, text, by_client=False))
-            else:
-                changes.append(self._begin(Kind.DROP, message, message.delivery_count, by_client=False))
+            changes.append(self._begin_expiry(message))
         return changes
+
+    def expire_touched(self, sequences: Iterable[int], now_ms: int) -> list[Change]:
+        """Of the deferred messages somebody asks for, those whose life is over expire now."""
+        changes: list[Change] = []
+        for sequence in sequences:
+            message = self._messages.get(sequence)
+            if message is None or message.busy or message.token is not None or message.state is not State.DEFERRED:
+                continue
+            if self._is_over(message, now_ms):
+                self._deferred_unlocked -= 1
+                changes.append(self._begin_expiry(message))
+        return changes
+
+    def _begin_expiry(self, message: Message) -> Change:
+        if self.bury_expired:
+            reason, text = "TTLExpiredException", "The message expired and was dead lettered."
+            return self.begin_bury(message, reason, text, by_client=False)
+        return self._begin(Kind.DROP, message, message.delivery_count, by_client=False)
 
     # --- after the journal has spoken ------------------------------------------------------------------
 
@@ -382,6 +388,7 @@ class Queue:
             self._add(message)
             return
         if change.kind is Kind.DROP:
+            self._weigh(message.content, -1)
             self._remove(message)
             return
         self._unlock(message)
@@ -408,6 +415,7 @@ class Queue:
         message = change.message
         message.busy = False
         if change.kind is Kind.PUT:
+            self._weigh(message.content, -1)
             return
         if message.token is not None:
             # The expiry may have passed unseen while the message was busy.
@@ -422,6 +430,8 @@ class Queue:
     def _bury(self, message: Message, content: Content) -> None:
         self._remove(message)
         if self.dead_letters is not None:
+            self._weigh(message.content, -1)
+            self.dead_letters._weigh(content, 1)
             message.content = content
             message.state = State.ACTIVE
             self.dead_letters._add(message)

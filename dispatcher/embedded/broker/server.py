@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +19,7 @@ import structlog
 from .cbs import Authorizations
 from .config import BrokerConfig, QueueConfig
 from .connection import Connection
+from .duplicates import DuplicateWindow
 from .entity import Entity
 from .errors import BrokerError
 from .journal import Journal, MemoryJournal, SqliteJournal
@@ -209,18 +211,28 @@ class Broker:
         return entity.queue.counts()
 
 
+def _milliseconds(duration: timedelta) -> int:
+    return max(1, int(duration.total_seconds() * 1000))
+
+
 def _make_queue(config: QueueConfig) -> tuple[Queue, Queue]:
     """The queue and its dead-letter queue."""
-    lock_duration_ms = max(1, int(config.lock_duration.total_seconds() * 1000))
+    lock_duration_ms = _milliseconds(config.lock_duration)
+    window = config.duplicate_detection_window
     dead = Queue(
-        lock_duration_ms=lock_duration_ms, max_delivery_count=config.max_delivery_count, new_token=_random_token
+        lock_duration_ms=lock_duration_ms,
+        max_delivery_count=config.max_delivery_count,
+        new_token=_random_token,
+        size_max=config.max_size,
     )
     queue = Queue(
         lock_duration_ms=lock_duration_ms,
         max_delivery_count=config.max_delivery_count,
         new_token=_random_token,
         dead_letters=dead,
-        ttl_ms=int(config.time_to_live.total_seconds() * 1000) if config.time_to_live else None,
+        ttl_ms=_milliseconds(config.time_to_live) if config.time_to_live else None,
         bury_expired=config.dead_letter_expired,
+        size_max=config.max_size,
+        duplicates=DuplicateWindow(_milliseconds(window)) if window else None,
     )
     return queue, dead

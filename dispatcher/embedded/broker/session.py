@@ -15,16 +15,15 @@ import structlog
 from . import performatives as p
 from .entity import Settlement, Verdict
 from .errors import (
-    DEAD_LETTER,
     INVALID_FIELD,
     NOT_IMPLEMENTED,
     UNATTACHED_HANDLE,
     UNAUTHORIZED_ACCESS,
     AmqpError,
-    CodecError,
 )
 from .links import IncomingLink, OutgoingLink, ReplyLink, Sink
 from .nodes import EntityNode, Nodes, RequestNode
+from .outcomes import read_outcome
 from .types import Described, Symbol, ULong
 
 log = structlog.get_logger(__name__)
@@ -170,7 +169,7 @@ class Session:
         if entry is None:
             return
         link, token = entry
-        settlement, echo = _read_state(state)
+        settlement, echo = read_outcome(state)
         if settlement is None:
             return
         del self._unsettled[delivery_id]
@@ -330,34 +329,3 @@ def _refuse_session_filter(source: Described) -> None:
     filters = source.value[7] if len(source.value) > 7 else None
     if filters and "com.microsoft:session-filter" in filters:
         raise AmqpError(NOT_IMPLEMENTED, "Message sessions are not supported by this broker.")
-
-
-def _read_state(state: Any) -> tuple[Settlement | None, bytes]:
-    """What the receiver decided, and the state that confirms it; (None, b"") if nothing is decided yet."""
-    code = p.state_code(state)
-    fields = state.value if isinstance(state, Described) else []
-    if code == p.ACCEPTED:
-        return Settlement(Verdict.COMPLETE), p.ACCEPTED_STATE
-    if code == p.RELEASED:
-        return Settlement(Verdict.RELEASE), p.RELEASED_STATE
-    if code == p.MODIFIED:
-        failed, elsewhere = ([*fields, None, None])[:2]
-        echo = p.modified_state(bool(failed), bool(elsewhere))
-        if elsewhere:
-            return Settlement(Verdict.DEFER), echo
-        return Settlement(Verdict.ABANDON if failed else Verdict.RELEASE), echo
-    if code == p.REJECTED:
-        return _dead_letter(fields), p.rejected_state(None)
-    if code in (0, p.RECEIVED):
-        return None, b""
-    raise CodecError(f"unknown delivery state 0x{code:02x}")
-
-
-def _dead_letter(fields: list[Any]) -> Settlement:
-    """A rejection dead-letters; its reason is in the info of the error, or is the error itself."""
-    error = fields[0].value if fields and isinstance(fields[0], Described) else []
-    condition, description, info = ([*error, None, None, None])[:3]
-    if isinstance(info, dict):
-        return Settlement(Verdict.DEAD_LETTER, info.get("DeadLetterReason"), info.get("DeadLetterErrorDescription"))
-    reason = str(condition) if condition and condition != DEAD_LETTER else None
-    return Settlement(Verdict.DEAD_LETTER, reason, description)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dispatcher.embedded.broker.duplicates import DuplicateWindow
 from dispatcher.embedded.broker.errors import BrokerError
 from dispatcher.embedded.broker.journal import SqliteJournal
 from dispatcher.embedded.broker.messages import Content
@@ -67,7 +68,7 @@ async def test_a_full_journal_still_takes_what_frees_space_in_the_same_commit(tm
         pass
     before = len(queue)
     consumer = Consumer(settled=False)
-    queue.grant(consumer, 1)
+    queue.consumers.grant(consumer, 1)
     ((_, message),) = queue.assign(0, 1)
     results = await asyncio.gather(
         write(journal, *(put(queue) for _ in range(5))), write(journal, queue.begin_drop(message))
@@ -86,7 +87,7 @@ async def test_a_restart_finds_every_state_as_it_was(tmp_path: Path) -> None:
     journal = await SqliteJournal.open(path, {"jobs": queue})
     await write(journal, *(put(queue) for _ in range(5)), queue.begin_put(Content(BODY, due_ms=10**15), 0))
     consumer = Consumer(settled=False)
-    queue.grant(consumer, 4)
+    queue.consumers.grant(consumer, 4)
     deferred, dropped, returned, locked = (message for _, message in queue.assign(0, 4))
     for message in (deferred, dropped, returned, locked):
         journal.delivered(queue, message)
@@ -105,7 +106,7 @@ async def test_a_released_message_comes_back_uncounted(tmp_path: Path) -> None:
     path, queue = tmp_path / "j", a_queue()
     journal = await SqliteJournal.open(path, {"jobs": queue})
     await write(journal, put(queue))
-    queue.grant(Consumer(settled=False), 1)
+    queue.consumers.grant(Consumer(settled=False), 1)
     ((_, message),) = queue.assign(0, 1)
     journal.delivered(queue, message)
     queue.release(message)
@@ -136,3 +137,30 @@ async def test_a_journal_of_another_layout_is_refused_and_left_alone(tmp_path: P
     db.close()
     with pytest.raises(BrokerError, match="its layout is version 99"):
         await SqliteJournal.open(tmp_path / "j", {"jobs": a_queue()})
+
+
+async def test_a_journal_from_before_message_ids_were_remembered_is_read(tmp_path: Path) -> None:
+    path, queue = tmp_path / "j", a_queue()
+    journal = await SqliteJournal.open(path, {"jobs": queue})
+    assert await write(journal, put(queue)) is None
+    await journal.close()
+    with sqlite3.connect(path) as db:
+        db.executescript("DROP TABLE message_ids; PRAGMA user_version = 1;")
+    db.close()
+    assert len(await reopened(path)) == 1
+
+
+async def test_message_ids_are_remembered_with_their_messages_until_they_are_forgotten(tmp_path: Path) -> None:
+    path, queue = tmp_path / "j", a_queue()
+    journal = await SqliteJournal.open(path, {"jobs": queue}, pages_max=40)
+    assert await write(journal, queue.begin_put(Content(BODY), 5, b"kept")) is None
+    assert await write(journal, queue.begin_put(Content(BODY), 5, b"forgotten")) is None
+    assert await write(journal, *(queue.begin_put(Content(BODY), 5, b"%d" % n) for n in range(100))) is not None
+    journal.forget(queue, [b"forgotten"])
+    await journal.close()
+    again = a_queue()
+    again.duplicates = DuplicateWindow(1000)
+    await (await SqliteJournal.open(path, {"jobs": again})).close()
+    assert again.duplicates.find(b"kept", 1004) == 1
+    assert len(again.duplicates) == 1
+    assert again.duplicates.forget(1005) == [b"kept"]

@@ -17,13 +17,21 @@ BODY = b"\x00\x53\x75\xa0\x01x"
 class Desk:
     """A queue with its dead-letter queue, and the two-step changes done in one."""
 
-    def __init__(self, max_delivery_count: int = 3, ttl_ms: int | None = None, bury_expired: bool = False) -> None:
+    def __init__(
+        self,
+        max_delivery_count: int = 3,
+        ttl_ms: int | None = None,
+        bury_expired: bool = False,
+        size_max: int | None = None,
+    ) -> None:
         numbers = count(1)
 
         def token() -> bytes:
             return next(numbers).to_bytes(16, "big")
 
-        self.dead = Queue(lock_duration_ms=LOCK, max_delivery_count=max_delivery_count, new_token=token)
+        self.dead = Queue(
+            lock_duration_ms=LOCK, max_delivery_count=max_delivery_count, new_token=token, size_max=size_max
+        )
         self.queue = Queue(
             lock_duration_ms=LOCK,
             max_delivery_count=max_delivery_count,
@@ -31,6 +39,7 @@ class Desk:
             dead_letters=self.dead,
             ttl_ms=ttl_ms,
             bury_expired=bury_expired,
+            size_max=size_max,
         )
 
     def put(self, now: int = 0, due: int | None = None, ttl: int | None = None) -> int:
@@ -40,7 +49,7 @@ class Desk:
 
     def lock(self, now: int = 0, consumer: Consumer | None = None) -> Message:
         consumer = consumer or Consumer(settled=False)
-        self.queue.grant(consumer, 1)
+        self.queue.consumers.grant(consumer, 1)
         ((got, message),) = self.queue.assign(now, 10)
         assert got is consumer
         return message
@@ -68,7 +77,7 @@ def test_sequence_numbers_ascend_from_one() -> None:
 def test_a_message_is_seen_by_nobody_before_it_is_durable() -> None:
     desk = Desk()
     change = desk.queue.begin_put(Content(BODY), 0)
-    desk.queue.grant(Consumer(settled=False), 1)
+    desk.queue.consumers.grant(Consumer(settled=False), 1)
     assert desk.queue.assign(0, 10) == []
     assert desk.queue.peek(0, 10, 10_000) == []
     desk.queue.commit(change)
@@ -85,8 +94,8 @@ def test_a_message_that_could_not_be_written_was_never_there() -> None:
 def test_the_oldest_message_goes_to_the_consumer_that_asked_first() -> None:
     desk = Desk()
     first, second = Consumer(settled=False), Consumer(settled=False)
-    desk.queue.grant(first, 1)
-    desk.queue.grant(second, 2)
+    desk.queue.consumers.grant(first, 1)
+    desk.queue.consumers.grant(second, 2)
     for _ in range(3):
         desk.put()
     assigned = desk.queue.assign(0, 10)
@@ -99,8 +108,8 @@ def test_credit_is_absolute() -> None:
     consumer = Consumer(settled=False)
     for _ in range(3):
         desk.put()
-    desk.queue.grant(consumer, 5)
-    desk.queue.grant(consumer, 1)
+    desk.queue.consumers.grant(consumer, 5)
+    desk.queue.consumers.grant(consumer, 1)
     assert len(desk.queue.assign(0, 10)) == 1
 
 
@@ -108,13 +117,13 @@ def test_a_consumer_without_credit_or_paused_gets_nothing() -> None:
     desk = Desk()
     desk.put()
     consumer = Consumer(settled=False)
-    desk.queue.grant(consumer, 1)
-    desk.queue.pause(consumer)
+    desk.queue.consumers.grant(consumer, 1)
+    desk.queue.consumers.pause(consumer)
     assert desk.queue.assign(0, 10) == []
-    desk.queue.resume(consumer)
-    desk.queue.grant(consumer, 0)
+    desk.queue.consumers.resume(consumer)
+    desk.queue.consumers.grant(consumer, 0)
     assert desk.queue.assign(0, 10) == []
-    desk.queue.grant(consumer, 1)
+    desk.queue.consumers.grant(consumer, 1)
     assert len(desk.queue.assign(0, 10)) == 1
 
 
@@ -319,7 +328,7 @@ def test_the_dead_letter_queue_returns_instead_of_burying() -> None:
     desk.do(desk.queue.begin_return(desk.lock()))
     consumer = Consumer(settled=False)
     for _ in range(5):
-        desk.dead.grant(consumer, 1)
+        desk.dead.consumers.grant(consumer, 1)
         ((_, message),) = desk.dead.assign(0, 1)
         desk.do(desk.dead.begin_return(message))
     assert totals(desk.dead) == (1, 0, 0, 0, 0)
@@ -377,3 +386,64 @@ def test_an_expiry_that_could_not_be_written_is_tried_again_later() -> None:
     assert totals(desk.queue) == (1, 0, 0, 0, 0)
     assert desk.queue.expire(50 + RETRY_MS - 1) == []
     assert len(desk.expire(50 + RETRY_MS)) == 1
+
+
+def deferred(desk: Desk, ttl: int | None = None) -> Message:
+    desk.put(ttl=ttl)
+    message = desk.lock()
+    desk.do(desk.queue.begin_defer(message))
+    return message
+
+
+def test_a_message_whose_life_is_over_is_handed_to_nobody_even_before_the_clock_ticks() -> None:
+    desk = Desk()
+    desk.put(ttl=100)
+    younger = desk.put()
+    assert desk.lock(now=100).sequence == younger
+    assert [change.kind for change in desk.expire(100)] == [Kind.DROP]
+    assert totals(desk.queue) == (0, 1, 0, 0, 0)
+
+
+def test_a_deferred_message_outlives_its_time_until_it_is_asked_for() -> None:
+    desk = Desk(bury_expired=True)
+    message = deferred(desk, ttl=100)
+    assert desk.expire(10_000) == []
+    assert desk.queue.expire_touched([message.sequence], 99) == []
+    (change,) = desk.queue.expire_touched([message.sequence], 100)
+    assert desk.queue.take_deferred([message.sequence], 100, settled=True) is None
+    desk.do(change)
+    assert totals(desk.queue) == (0, 0, 0, 0, 1)
+
+
+def test_a_touched_message_that_could_not_be_expired_stays_deferred() -> None:
+    desk = Desk()
+    message = deferred(desk, ttl=100)
+    (change,) = desk.queue.expire_touched([message.sequence], 100)
+    desk.queue.cancel(change, 100)
+    assert totals(desk.queue) == (0, 0, 1, 0, 0)
+
+
+def test_the_life_of_a_scheduled_message_begins_when_it_is_due() -> None:
+    desk = Desk()
+    desk.put(due=1000, ttl=100)
+    assert [change.kind for change in desk.expire(1000)] == [Kind.ACTIVATE]
+    assert desk.expire(1099) == []
+    assert [change.kind for change in desk.expire(1100)] == [Kind.DROP]
+
+
+def test_dead_letters_count_against_the_size_of_their_queue_and_refused_messages_do_not() -> None:
+    desk = Desk(size_max=100)
+    content = Content(b"\x00\x53\x75\xa0\x30" + bytes(48))
+    assert content.size == 55
+    refused = desk.queue.begin_put(content, 0)
+    assert not desk.queue.has_room([content])
+    desk.queue.cancel(refused, 0)
+    assert desk.queue.has_room([content])
+    desk.do(desk.queue.begin_put(content, 0))
+    desk.do(desk.queue.begin_bury(desk.lock(), None, None))
+    assert not desk.queue.has_room([content])
+    consumer = Consumer(settled=True)
+    desk.dead.consumers.grant(consumer, 1)
+    ((_consumer, message),) = desk.dead.assign(0, 1)
+    desk.do(desk.dead.begin_drop(message))
+    assert desk.queue.has_room([content])

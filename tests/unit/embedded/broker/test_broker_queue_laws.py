@@ -56,7 +56,7 @@ class QueueLaws(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 2), credit=st.integers(0, 3))
     def grant(self, which: int, credit: int) -> None:
-        self.queue.grant(self.consumers[which], credit)
+        self.queue.consumers.grant(self.consumers[which], credit)
 
     @rule()
     def assign(self) -> None:
@@ -92,6 +92,7 @@ class QueueLaws(RuleBasedStateMachine):
     @rule(data=st.data(), settled=st.booleans())
     def take_deferred(self, data: st.DataObject, settled: bool) -> None:
         numbers = data.draw(st.lists(st.integers(1, self.queue.last_sequence + 1), min_size=1, max_size=3))
+        self.pending += self.queue.expire_touched(numbers, self.now)
         messages = self.queue.take_deferred(numbers, self.now, settled)
         for message in messages or []:
             assert message.state is State.DEFERRED
