@@ -237,7 +237,7 @@ def entry_of(launch: Launch, batch: str, policy: Policy, now: datetime = NOW) ->
 
 
 def after_launches(snapshot: Snapshot, plan: Plan, policy: Policy, now: datetime = NOW) -> Snapshot:
-    """The snapshot once the plan was carried out: its launches stand in the ledger and have left lanes and retries.
+    """The snapshot once the plan was carried out: its launches stand in the ledger, and what it took is gone.
 
     Raises NoRoom where the plan was made beyond an account.
     """
@@ -245,7 +245,7 @@ def after_launches(snapshot: Snapshot, plan: Plan, policy: Policy, now: datetime
     draft = Draft(snapshot.ledger, policy.budgets, hold)
     active, of_tenant = Counter(snapshot.active), Counter(snapshot.active_of_tenant)
     starting, node_pods, circuit = list(snapshot.starting), snapshot.node_pods, snapshot.circuit
-    gone: set[ItemId] = set()
+    gone = {item.id for rejection in plan.rejections for item in rejection.items}
     for number, launch in enumerate(plan.launches):
         pods = launch.placed.shape.parallelism
         draft.open(entry_of(launch, f"planned{number}", policy, now))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
-from dispatcher.core.budgets import Budget, Scope
+from dispatcher.core.budgets import Budget, Scope, WhenExhausted
 from dispatcher.core.circuit import Circuit
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.jobs import JobShape
@@ -22,7 +22,7 @@ from dispatcher.core.policy import NodePoolPolicy, Policy, VirtualNodePolicy
 from dispatcher.core.records import Record, Ruling, RulingKind
 from dispatcher.core.retries import Failure, Tries
 from dispatcher.core.units import UTC, Money, Resources
-from dispatcher.core.windows import WindowKind
+from dispatcher.core.windows import BusinessHours, WindowKind
 from dispatcher.core.work import Placement, Task, WorkItem
 from tests.builders import NOW, a_node, a_policy, a_retry, a_shape, a_task, an_entry, an_item, lane_of
 
@@ -137,9 +137,17 @@ money = st.integers(0, 10**18).map(Money)
 small_limits = st.sampled_from([10**6, 40, 10, 3, 1, 0]).map(lambda pods: Money.from_usd("0.0000146") * (pods * 300))
 
 
+business_hours = st.builds(
+    BusinessHours,
+    st.frozensets(st.integers(0, 6), min_size=1),
+    st.integers(0, 23).map(time),
+    st.integers(0, 23).map(lambda hour: time(hour, 30)),
+)
+
+
 @st.composite
 def budgets(draw: st.DrawFn, names: Sequence[str] = ("one", "two", "three")) -> tuple[Budget, ...]:
-    """Up to three budgets of different scope, window and zone, with room for a few pods each."""
+    """Up to three budgets of different scope, window, zone and hours, with room for a few pods each."""
     return tuple(
         Budget(
             name,
@@ -148,6 +156,10 @@ def budgets(draw: st.DrawFn, names: Sequence[str] = ("one", "two", "three")) -> 
             draw(window_kinds),
             draw(zones),
             draw(st.sampled_from((None, *TENANTS))),
+            draw(st.sampled_from((None, "report"))),
+            draw(st.none() | business_hours),
+            draw(st.sampled_from([(), (50, 90)])),
+            draw(st.sampled_from(WhenExhausted)),
         )
         for name in draw(st.lists(st.sampled_from(names), unique=True, max_size=3))
     )

@@ -115,7 +115,8 @@ def test_an_open_circuit_is_probed_by_one_pod_at_most(world: World) -> None:
 def test_planning_again_at_once_with_the_launches_carried_out_launches_nothing(world: World) -> None:
     snapshot, policy = world
     plan = plan_cycle(snapshot, policy, NOW)
-    assert plan_cycle(after_launches(snapshot, plan, policy), policy, NOW).launches == ()
+    again = plan_cycle(after_launches(snapshot, plan, policy), policy, NOW)
+    assert (again.launches, again.rejections) == ((), ())
 
 
 @given(some.worlds())
@@ -128,14 +129,14 @@ def test_the_same_world_gives_the_same_plan(world: World) -> None:
 
 
 @given(some.worlds())
-def test_everything_that_waits_is_launched_or_held_with_a_reason(world: World) -> None:
+def test_everything_that_waits_is_launched_or_rejected_or_held_with_a_reason(world: World) -> None:
     snapshot, policy = world
     plan = plan_cycle(snapshot, policy, NOW)
-    launched = sum(len(launch.items) for launch in plan.launches)
+    taken = sum(len(act.items) for act in (*plan.launches, *plan.rejections))
     retried = [retry for retry in snapshot.retries if retry.name in {launch.retry for launch in plan.launches}]
     waiting = sum(len(lane.items) for lane in snapshot.lanes) + sum(retry.count for retry in snapshot.retries)
     held = sum(hold.count for hold in plan.holds)
-    assert waiting == launched + sum(retry.count for retry in retried) + held
+    assert waiting == taken + sum(retry.count for retry in retried) + held
 
 
 # --- order and company ------------------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
+
 from dispatcher.core.batching import manifest_bytes
 from dispatcher.core.circuit import Circuit
-from dispatcher.core.plan import Hold, plan_cycle
+from dispatcher.core.plan import Hold, after_service, plan_cycle
 from dispatcher.core.policy import VirtualNodePolicy
 from dispatcher.core.units import Resources
 from dispatcher.core.verdicts import Held, HoldReason
@@ -77,6 +79,29 @@ def test_a_tenant_with_more_weight_is_served_more() -> None:
     snapshot = a_snapshot(mine, yours, headroom=ROOMY, active_of_tenant={"acme": 3, "globex": 2})
     policy = a_policy(tenant_weights={"acme": 2})
     assert launched(plan_cycle(snapshot, policy, NOW)) == [(NODES, [1]), (NODES, [10])]
+
+
+def test_where_nobody_has_anything_in_flight_the_one_that_was_served_least_goes_first() -> None:
+    mine, yours = items(1, tenant="acme"), items(1, first=10, tenant="globex")
+    snapshot = a_snapshot(mine, yours, headroom=ROOMY, served={"acme": 2000, "globex": 1000})
+    assert launched(plan_cycle(snapshot, a_policy(), NOW)) == [(NODES, [10]), (NODES, [1])]
+
+
+@pytest.mark.parametrize(
+    ("served", "waiting", "pods", "weight", "after"),
+    [
+        ({"acme": 3000}, {"acme"}, 2, 1, 5000),
+        ({"acme": 3000}, {"acme"}, 2, 2, 4000),
+        ({}, {"acme"}, 1, 1, 1000),
+        ({"globex": 7000, "initech": 5000}, {"acme", "globex", "initech"}, 1, 1, 6000),
+        ({"globex": 7000}, {"acme"}, 1, 1, 1000),
+        ({"acme": 100, "globex": 7000}, {"acme", "globex"}, 1, 1, 1100),
+    ],
+)
+def test_a_tenant_that_comes_new_starts_level_with_the_least_served_that_waits(
+    served: dict[str, int], waiting: set[str], pods: int, weight: int, after: int
+) -> None:
+    assert after_service(served, waiting, "acme", pods, weight) == after
 
 
 def test_lanes_take_turns_so_that_none_takes_all_the_room() -> None:
