@@ -116,7 +116,7 @@ def _pod_seen(memory: Memory, pod: PodSeen) -> None:
 
 
 async def look_for_job(memory: Memory, ports: Ports, name: str) -> None:
-    """Asks for a Job by name. Only the server's own word makes it gone, and its pods with it."""
+    """Asks for a Job by name. Only the server's own word makes it gone; its pods may still be on their way out."""
     job = await ports.cluster.get_job(name)
     if name not in memory.draft.entries:
         return
@@ -129,8 +129,6 @@ async def look_for_job(memory: Memory, ports: Ports, name: str) -> None:
     if attempt is not None and attempt.stage is Stage.OPENED:
         return  # it was never seen: that is the launch's to deal with
     sight.job_gone = True
-    entry = memory.draft.entries[name]
-    sight.gone |= {*sight.pods, *entry.pods}
 
 
 async def _look_after(memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, now: datetime) -> None:
