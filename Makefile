@@ -45,7 +45,7 @@ types: $(STAMP) ## Strict type checks
 simulate: $(STAMP) ## The production code under seeded faults, the laws checked after each step (SEEDS=500)
 	@$(BIN)/python -m dispatcher.simulator --seeds $(or $(SEEDS),500)
 
-bench: $(STAMP) ## Figures, each with its conditions: the plan, the broker, the adapter
+bench: $(STAMP) ## Figures, each with its conditions: the plan, the broker, the adapter, the reaction
 	@for script in bench/*.py; do $(BIN)/python $$script; done
 
 lock: ## Pin the dependencies anew, with hashes (needs uv)
