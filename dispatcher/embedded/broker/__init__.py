@@ -16,9 +16,19 @@ The room from the wire inwards:
         client = ServiceBusClient.from_connection_string(broker.connection_string)
 """
 
-from .config import BrokerConfig, QueueConfig
+from .config import AccessPolicy, BrokerConfig, QueueConfig, Right, TlsFiles
 from .errors import BrokerError
 from .model import QueueCounts
 from .server import Broker, BrokerHealth
 
-__all__ = ["Broker", "BrokerConfig", "BrokerError", "BrokerHealth", "QueueConfig", "QueueCounts"]
+__all__ = [
+    "AccessPolicy",
+    "Broker",
+    "BrokerConfig",
+    "BrokerError",
+    "BrokerHealth",
+    "QueueConfig",
+    "QueueCounts",
+    "Right",
+    "TlsFiles",
+]

@@ -1,7 +1,8 @@
 """Who may use which entity: the tokens a client puts on the $cbs node.
 
 A token is a shared access signature: an audience and an expiry, signed with one of the configured keys. It
-opens the entity it names and everything below it, on this connection, until it expires. Keys, tokens and
+opens the entity it names and everything below it, on this connection, until it expires, for what the key has
+the right to. Keys, tokens and
 signatures are never logged and never part of an error.
 """
 
@@ -12,10 +13,11 @@ import binascii
 import hmac
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote_plus
 
 from .addresses import authority_of, path_of
+from .config import AccessPolicy, Right
 from .messages import Request
 from .types import Int
 
@@ -26,8 +28,15 @@ class TokenRefusedError(Exception):
     """The token opens nothing; the message says why without quoting it."""
 
 
-def check_token(token: str, name: str, keys: Mapping[str, str], now_ms: int) -> int:
-    """When a token that opens `name` expires, in ms since 1970. Raises TokenRefusedError."""
+class Grant(NamedTuple):
+    """What a token opens its entity for, and until when (ms since 1970)."""
+
+    policy: AccessPolicy
+    expiry_ms: int
+
+
+def check_token(token: str, name: str, policies: Mapping[str, AccessPolicy], now_ms: int) -> Grant:
+    """What a token that opens `name` is good for. Raises TokenRefusedError."""
     if not token.startswith(_PREFIX):
         raise TokenRefusedError("the token is not a SharedAccessSignature")
     fields = {key: values[0] for key, values in parse_qs(token.removeprefix(_PREFIX)).items()}
@@ -37,16 +46,18 @@ def check_token(token: str, name: str, keys: Mapping[str, str], now_ms: int) -> 
     except (KeyError, ValueError, binascii.Error) as error:
         raise TokenRefusedError("the token lacks one of sr, sig, se, or one of them is malformed") from error
     # A name that is not configured is checked against a key nobody has, so both take the same time.
-    key = keys.get(fields.get("skn", ""))
+    policy = policies.get(fields.get("skn", ""))
     signed = f"{quote_plus(audience)}\n{expiry}".encode()
-    expected = hmac.new((key or "no such key").encode(), signed, sha256).digest()
-    if not hmac.compare_digest(expected, presented) or key is None:
+    expected = hmac.new((policy.key if policy else "no such key").encode(), signed, sha256).digest()
+    if not hmac.compare_digest(expected, presented) or policy is None:
         raise TokenRefusedError("the signature does not match the key of that name")
     if expiry * 1000 <= now_ms:
         raise TokenRefusedError("the token has expired")
     if not _covers(audience, name):
         raise TokenRefusedError("the token was made for another entity")
-    return expiry * 1000
+    if policy.queue is not None and not _is_below(path_of(name), policy.queue.lower()):
+        raise TokenRefusedError("the key is for another entity")
+    return Grant(policy, expiry * 1000)
 
 
 def _covers(audience: str, name: str) -> bool:
@@ -60,22 +71,25 @@ def _is_below(path: str, root: str) -> bool:
 class Authorizations:
     """What one connection has shown tokens for."""
 
-    __slots__ = ("_expiries", "_keys", "_now_ms")
+    __slots__ = ("_grants", "_now_ms", "_policies")
 
-    def __init__(self, keys: Mapping[str, str], now_ms: Callable[[], int]) -> None:
-        self._keys = keys
+    def __init__(self, policies: Mapping[str, AccessPolicy], now_ms: Callable[[], int]) -> None:
+        self._policies = policies
         self._now_ms = now_ms
-        self._expiries: dict[str, int] = {}
+        self._grants: dict[str, Grant] = {}
 
-    def allows(self, path: str) -> bool:
-        """Whether a token that is still valid covers this entity path."""
+    def allows(self, path: str, right: Right | None = None) -> bool:
+        """Whether a token that is still valid covers this entity path, with that right or with any."""
         now_ms = self._now_ms()
-        return any(expiry > now_ms and _is_below(path, root) for root, expiry in self._expiries.items())
+        return any(
+            grant.expiry_ms > now_ms and _is_below(path, root) and (right is None or grant.policy.allows(right))
+            for root, grant in self._grants.items()
+        )
 
     def next_expiry_ms(self) -> int | None:
         """When the next token that is still valid ends, in ms since 1970."""
         now_ms = self._now_ms()
-        return min((expiry for expiry in self._expiries.values() if expiry > now_ms), default=None)
+        return min((grant.expiry_ms for grant in self._grants.values() if grant.expiry_ms > now_ms), default=None)
 
     def handle(self, request: Request) -> dict[str, Any]:
         """Carries out a put-token request; answers the application properties of the reply."""
@@ -87,7 +101,7 @@ class Authorizations:
         if not isinstance(token, str):
             return _reply(400, "the token must be text")
         try:
-            self._expiries[path_of(name)] = check_token(token, name, self._keys, self._now_ms())
+            self._grants[path_of(name)] = check_token(token, name, self._policies, self._now_ms())
         except TokenRefusedError as error:
             return _reply(401, str(error))
         return _reply(202, "Accepted")

@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import Enum
 from pathlib import Path
 
 from .errors import BrokerError
@@ -49,6 +50,43 @@ class QueueConfig:
             raise BrokerError(f"queue {self.name}: max_message_size must be at least 1024 bytes")
 
 
+class Right(Enum):
+    """What a key allows its holder; the values are the words Service Bus uses."""
+
+    SEND = "Send"
+    LISTEN = "Listen"
+    MANAGE = "Manage"  # everything
+
+
+ALL_RIGHTS = frozenset(Right)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessPolicy:
+    """A key with some of the rights, for every queue or for one."""
+
+    name: str
+    key: str = field(repr=False)
+    rights: frozenset[Right] = ALL_RIGHTS
+    queue: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.key or not self.rights:
+            raise BrokerError(f"access policy {self.name!r}: name, key and rights must not be empty")
+
+    def allows(self, right: Right) -> bool:
+        """Whether the holder of the key has this right."""
+        return right in self.rights or Right.MANAGE in self.rights
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """A certificate for the name clients connect to (with what it is signed by) and its key, both PEM."""
+
+    certificate: Path
+    key: Path
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
     """Where the broker listens, who may use it, its queues and where it keeps them.
@@ -61,13 +99,16 @@ class BrokerConfig:
     port: int = 0  # 0: any free port; Broker.connection_string tells which
     shared_access_keys: Mapping[str, str] = field(
         default_factory=lambda: {"RootManageSharedAccessKey": "loopback-only"}, repr=False
-    )
+    )  # names and keys that may do everything
+    access_policies: tuple[AccessPolicy, ...] = ()  # keys with fewer rights than those above
+    tls: TlsFiles | None = None  # None: plain TCP, which the SDK calls "emulator"
     journal_path: Path | None = None  # None: memory only, gone with the process
     journal_fsync: bool = True  # False survives kill -9 but not a power cut, and commits sooner
     journal_pages_max: int | None = None  # upper bound on the size of the journal, in SQLite pages of 4 KiB
     locks_survive_connection_loss: bool = True
     max_frame_size: int = 1024 * 1024  # bytes
     idle_timeout: timedelta = timedelta(seconds=120)  # under 60 s the SDK's own keep-alive is too slow
+    link_idle_timeout: timedelta = timedelta(minutes=10)  # an entity's link that is not used so long is detached
 
     def __post_init__(self) -> None:
         if not _is_loopback(self.host):
@@ -81,6 +122,14 @@ class BrokerConfig:
             raise BrokerError("queues: two queues have the same name (names ignore case)")
         if not self.shared_access_keys or not all(self.shared_access_keys.values()):
             raise BrokerError("shared_access_keys: at least one name with a key that is not empty is needed")
+        policies = [*self.shared_access_keys, *(policy.name for policy in self.access_policies)]
+        if len(set(policies)) != len(policies):
+            raise BrokerError("access_policies: two keys have the same name")
+        unknown = [p.name for p in self.access_policies if p.queue is not None and p.queue.lower() not in names]
+        if unknown:
+            raise BrokerError(f"access policy {unknown[0]}: its queue is not one of queues")
+        if self.link_idle_timeout <= timedelta(0):
+            raise BrokerError("link_idle_timeout: must be more than 0")
         if self.max_frame_size < 512:
             raise BrokerError("max_frame_size: AMQP asks for at least 512 bytes")
 

@@ -4,7 +4,8 @@
 
 The client need not wait for any answer: everything may arrive in one piece. What is written goes out once
 per turn of the loop. A connection that is slow to read gets no more messages, one that sends faster than the
-journal writes is not read from, one that says nothing for too long is closed.
+journal writes is not read from, one that says nothing for too long is closed, and so is a link
+that nobody uses.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Connection(asyncio.Protocol):
         on_lost: Callable[[Connection], None],
         frame_size_max: int,
         idle_timeout_s: float,
+        link_idle_s: float,
         locks_survive: bool,
     ) -> None:
         self.frame_size_max = 512  # bytes the peer takes; said in its open frame
@@ -57,6 +59,7 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._frame_size_own = frame_size_max
         self._idle_timeout_s = idle_timeout_s
+        self._link_idle_s = link_idle_s
         self._locks_survive = locks_survive
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(frame_size_max)
@@ -66,8 +69,9 @@ class Connection(asyncio.Protocol):
         self._held = 0
         self._opened = False
         self._closing = False
-        self._heard_at = self._loop.time()
+        self.heard_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._links_timer: asyncio.TimerHandle | None = None
         self._token_timer: asyncio.TimerHandle | None = None
         self._keep_alive_s = 0.0
 
@@ -81,7 +85,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Frames, in whatever pieces."""
-        self._heard_at = self._loop.time()
+        self.heard_at = self._loop.time()
         try:
             for kind, channel, body in self._reader.feed(data):
                 if self._closing:
@@ -117,7 +121,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, announced or not."""
         self._closing = True
-        for timer in (self._timer, self._token_timer):
+        for timer in (self._timer, self._links_timer, self._token_timer):
             if timer is not None:
                 timer.cancel()
         for session in self._sessions.values():
@@ -191,6 +195,7 @@ class Connection(asyncio.Protocol):
         self.write_frame(0, p.encode_open(_CONTAINER, self._frame_size_own, _CHANNEL_MAX, idle_ms))
         self._keep_alive_s = int(fields[4]) / 2000 if fields[4] else 0.0
         self._watch_idle()
+        self._links_timer = self._loop.call_later(self._link_idle_s, self._watch_links)
         log.debug("connection.opened", container=str(fields[0]))
 
     def _on_begin(self, channel: int, fields: list[Any]) -> None:
@@ -267,7 +272,7 @@ class Connection(asyncio.Protocol):
         """Sends a sign of life when the client wants one, and closes when it gives none itself."""
         if self._timer is not None:
             self._timer.cancel()
-        silent_for = self._loop.time() - self._heard_at
+        silent_for = self._loop.time() - self.heard_at
         if silent_for > 2 * self._idle_timeout_s:
             self.close(AmqpError(CONNECTION_FORCED, f"Nothing was received for {silent_for:.0f} s."))
             return
@@ -275,6 +280,14 @@ class Connection(asyncio.Protocol):
             self.write(EMPTY_FRAME)
         interval = self._keep_alive_s or self._idle_timeout_s
         self._timer = self._loop.call_later(interval, self._watch_idle)
+
+    def _watch_links(self) -> None:
+        """Detaches what nobody has used for too long, and looks again when the next one is due."""
+        now = self._loop.time()
+        earliest = now
+        for session in self._sessions.values():
+            earliest = min(earliest, session.detach_idle(now - self._link_idle_s, self._link_idle_s, now))
+        self._links_timer = self._loop.call_later(earliest + self._link_idle_s - now, self._watch_links)
 
     def _watch_tokens(self) -> None:
         """Closes links when the token they were opened with ends."""

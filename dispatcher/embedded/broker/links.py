@@ -62,6 +62,7 @@ class IncomingLink:
     def __init__(self, carrier: Carrier, name: str, handle: int, sink: Sink) -> None:
         self.name = name
         self.handle = handle
+        self.used_at = 0.0  # by the clock of the loop; kept by the session
         self.sink = sink
         self._carrier = carrier
         self._credit = 0
@@ -184,6 +185,7 @@ class ReplyLink:
         self.name = name
         self.handle = handle
         self.address = address
+        self.used_at = 0.0
         self._carrier = carrier
         self._sent = 0
 
@@ -207,6 +209,7 @@ class OutgoingLink:
         self.handle = handle
         self.entity = entity
         self.consumer = Consumer(settled)
+        self.used_at = 0.0
         self._carrier = carrier
         self._delivery_count = 0
         self._closed = False

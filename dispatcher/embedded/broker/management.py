@@ -12,13 +12,18 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from . import codec
+from .config import Right
 from .entity import Entity, Settlement, Verdict
 from .errors import (
     ARGUMENT_ERROR,
     DECODE_ERROR,
+    ENTITY_DISABLED,
     MESSAGE_LOCK_LOST,
     MESSAGE_NOT_FOUND,
     NOT_IMPLEMENTED,
+    RESOURCE_LIMIT_EXCEEDED,
+    SERVER_BUSY,
+    UNAUTHORIZED_ACCESS,
     AmqpError,
     CodecError,
 )
@@ -35,7 +40,18 @@ _VERDICTS = {
     "defered": Verdict.DEFER,  # spelled so on the wire
     "suspended": Verdict.DEAD_LETTER,
 }
-_STATUS = {MESSAGE_NOT_FOUND: 404, MESSAGE_LOCK_LOST: 410, ARGUMENT_ERROR: 400, DECODE_ERROR: 400, NOT_IMPLEMENTED: 501}
+_STATUS = {
+    ARGUMENT_ERROR: 400,
+    DECODE_ERROR: 400,
+    ENTITY_DISABLED: 400,
+    MESSAGE_LOCK_LOST: 410,
+    MESSAGE_NOT_FOUND: 404,
+    NOT_IMPLEMENTED: 501,
+    RESOURCE_LIMIT_EXCEEDED: 403,
+    SERVER_BUSY: 503,
+    UNAUTHORIZED_ACCESS: 401,
+}
+_OPERATIONS_OF_SENDERS = ("schedule-message", "cancel-scheduled-message")
 
 
 class _Call(NamedTuple):
@@ -67,12 +83,7 @@ class _Call(NamedTuple):
 
     def refuse(self, error: AmqpError) -> None:
         """Sends the reply of an operation that changed nothing."""
-        properties = {
-            "statusCode": Int(_STATUS.get(error.condition, 500)),
-            "statusDescription": error.description,
-            "errorCondition": Symbol(error.condition),
-        }
-        self.send(reply(self.request.message_id, properties, {}))
+        refuse(self.send, self.request, error)
 
     def finish(self, error: AmqpError | None) -> None:
         """The reply of an operation that has nothing to tell but how it went."""
@@ -82,12 +93,32 @@ class _Call(NamedTuple):
             self.refuse(error)
 
 
+def refuse(send: Send, request: Request, error: AmqpError) -> None:
+    """Sends the reply of a request that changed nothing."""
+    properties = {
+        "statusCode": Int(_STATUS.get(error.condition, 500)),
+        "statusDescription": error.description,
+        "errorCondition": Symbol(error.condition),
+    }
+    send(reply(request.message_id, properties, {}))
+
+
+def right_for(request: Request) -> Right:
+    """What a client needs the right to for this request."""
+    return Right.SEND if _operation(request) in _OPERATIONS_OF_SENDERS else Right.LISTEN
+
+
+def _operation(request: Request) -> str:
+    operation = request.properties.get("operation")
+    name = operation.decode("utf-8", "replace") if isinstance(operation, bytes) else str(operation)
+    return name.removeprefix(_VENDOR)
+
+
 def handle(entity: Entity, send: Send, request: Request) -> None:
     """Carries out one request; `send` gets the encoded reply, at once or when the journal has spoken."""
     call = _Call(entity, request, send)
-    operation = request.properties.get("operation")
-    name = operation.decode("utf-8", "replace") if isinstance(operation, bytes) else str(operation)
-    carry_out = _OPERATIONS.get(name.removeprefix(_VENDOR))
+    name = _operation(request)
+    carry_out = _OPERATIONS.get(name)
     if carry_out is None:
         call.refuse(AmqpError(NOT_IMPLEMENTED, f"The operation {name} is not supported."))
         return

@@ -11,6 +11,7 @@ from functools import partial
 from . import management
 from .addresses import CBS, Address, parse
 from .cbs import Authorizations
+from .config import Right
 from .entity import Entity
 from .errors import NOT_ALLOWED, NOT_FOUND, UNAUTHORIZED_ACCESS, AmqpError
 from .links import EntitySink, RequestSink
@@ -57,16 +58,19 @@ class Nodes:
         self._entities = entities
         self._authorizations = authorizations
 
-    def allows(self, path: str) -> bool:
-        """Whether a valid token covers the path; the empty path is open to all."""
-        return not path or self._authorizations.allows(path)
+    def allows(self, path: str, right: Right | None) -> bool:
+        """Whether a valid token covers the path with that right (or any); the empty path is open to all."""
+        return not path or self._authorizations.allows(path, right)
 
     def next_expiry_ms(self) -> int | None:
         """When links may have to be closed because their token ends, in ms since 1970."""
         return self._authorizations.next_expiry_ms()
 
-    def resolve(self, text: str) -> EntityNode | RequestNode:
-        """The node of an address. Raises AmqpError: unknown, or no valid token for it."""
+    def resolve(self, text: str, right: Right) -> EntityNode | RequestNode:
+        """The node of an address. Raises AmqpError: unknown, or no valid token for what is to be done there.
+
+        What is asked of a management node is checked request by request.
+        """
         address = parse(text)
         if address.queue == CBS:
             return RequestNode(CBS, "", self._put_token)
@@ -74,20 +78,32 @@ class Nodes:
             raise AmqpError(
                 UNAUTHORIZED_ACCESS, f"Unauthorized access: no valid token was presented for {address.path}."
             )
+        if not address.management and not self._authorizations.allows(address.path, right):
+            raise missing_right(right, address.path)
         entity = self._entities.get(address.path)
         if entity is None:
             raise AmqpError(NOT_FOUND, f"The messaging entity '{address.path}' could not be found.")
         if address.management:
-            return RequestNode(_management_path(address), address.path, partial(_manage, entity))
+            return RequestNode(_management_path(address), address.path, partial(self._manage, entity))
         return EntityNode(address.path, entity, writable=not address.dead_letters)
 
     def _put_token(self, request: Request, send: Callable[[bytes], None]) -> None:
         send(reply(request.message_id, self._authorizations.handle(request), None))
         self.on_token()
 
+    def _manage(self, entity: Entity, request: Request, send: Callable[[bytes], None]) -> None:
+        right = management.right_for(request)
+        if not self._authorizations.allows(entity.path, right):
+            management.refuse(send, request, missing_right(right, entity.path))
+            return
+        management.handle(entity, send, request)
 
-def _manage(entity: Entity, request: Request, send: Callable[[bytes], None]) -> None:
-    management.handle(entity, send, request)
+
+def missing_right(right: Right, path: str) -> AmqpError:
+    """The refusal of something the client's key has no right to."""
+    return AmqpError(
+        UNAUTHORIZED_ACCESS, f"Unauthorized access. '{right.value}' claim(s) are required to perform this on {path}."
+    )
 
 
 def _management_path(address: Address) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +18,7 @@ from typing import Self
 import structlog
 
 from .cbs import Authorizations
-from .config import BrokerConfig, QueueConfig
+from .config import AccessPolicy, BrokerConfig, QueueConfig, TlsFiles
 from .connection import Connection
 from .duplicates import DuplicateWindow
 from .entity import Entity
@@ -64,20 +65,24 @@ class Broker:
         self._journal_problem: str | None = None
         self._all_gone = asyncio.Event()
         self._port = config.port
+        keys = config.shared_access_keys.items()
+        policies = [*(AccessPolicy(name, key) for name, key in keys), *config.access_policies]
+        self._policies = {policy.name: policy for policy in policies}
 
     async def start(self) -> None:
         """Reads the journal and begins to listen.
 
-        Raises BrokerError: the journal is in use or unreadable, the port is taken.
+        Raises BrokerError: the journal is in use or unreadable, the port is taken, the certificate is no good.
         """
         if self._journal is not None:
             raise BrokerError("the broker is running already")
+        context = _tls_context(self.config.tls) if self.config.tls else None
         queues = {queue.name.lower(): _make_queue(queue) for queue in self.config.queues}
         self._journal = await self._open_journal({name: queue for name, (queue, _dead) in queues.items()})
         try:
             self._make_entities(queues, self._journal)
             self._server = await asyncio.get_running_loop().create_server(
-                self._connect, self.config.host, self.config.port, backlog=1024
+                self._connect, self.config.host, self.config.port, backlog=1024, ssl=context
             )
         except OSError as error:
             await self.stop()
@@ -160,13 +165,14 @@ class Broker:
             on_lost=self._lost,
             frame_size_max=self.config.max_frame_size,
             idle_timeout_s=self.config.idle_timeout.total_seconds(),
+            link_idle_s=self.config.link_idle_timeout.total_seconds(),
             locks_survive=self.config.locks_survive_connection_loss,
         )
         self._connections.add(connection)
         return connection
 
     def _make_nodes(self) -> Nodes:
-        return Nodes(self._entities, Authorizations(self.config.shared_access_keys, _wall_clock_ms))
+        return Nodes(self._entities, Authorizations(self._policies, _wall_clock_ms))
 
     def _lost(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -188,13 +194,20 @@ class Broker:
 
     @property
     def connection_string(self) -> str:
-        """What the SDK connects with, key included: do not log it."""
+        """What the SDK connects with, key included: do not log it.
+
+        With TLS it also has to be told `custom_endpoint_address=broker.endpoint`, `transport_type=Amqp` and which
+        certificate to trust: by itself it would go to port 5671, whatever the connection string says.
+        """
         name, key = next(iter(self.config.shared_access_keys.items()))
+        plain = "" if self.config.tls else "UseDevelopmentEmulator=true;"
+        return f"Endpoint={self.endpoint};SharedAccessKeyName={name};SharedAccessKey={key};{plain}"
+
+    @property
+    def endpoint(self) -> str:
+        """Host and port as a URI."""
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
-        return (
-            f"Endpoint=sb://{host}:{self._port};SharedAccessKeyName={name};"
-            f"SharedAccessKey={key};UseDevelopmentEmulator=true;"
-        )
+        return f"sb://{host}:{self._port}"
 
     @property
     def health(self) -> BrokerHealth:
@@ -209,6 +222,16 @@ class Broker:
         if entity is None:
             raise BrokerError(f"unknown queue {queue!r}")
         return entity.queue.counts()
+
+
+def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(files.certificate, files.key)
+    except (OSError, ssl.SSLError) as error:
+        raise BrokerError(f"tls: {files.certificate} with {files.key}: {error}") from error
+    return context
 
 
 def _milliseconds(duration: timedelta) -> int:

@@ -7,15 +7,19 @@ settled by its token. Which node an address stands for is decided by `nodes`.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from datetime import timedelta
 from typing import Any, Protocol
 
 import structlog
 
 from . import performatives as p
+from .config import Right
 from .entity import Settlement, Verdict
 from .errors import (
     INVALID_FIELD,
+    LINK_DETACH_FORCED,
     NOT_IMPLEMENTED,
     UNATTACHED_HANDLE,
     UNAUTHORIZED_ACCESS,
@@ -40,6 +44,7 @@ class Wire(Protocol):
     """What a session asks of its connection."""
 
     frame_size_max: int  # bytes of one frame the peer takes
+    heard_at: float  # by the clock of the loop, when something last came in
 
     def write_frame(self, channel: int, body: bytes) -> None:
         """Sends a frame."""
@@ -57,9 +62,11 @@ class Session:
     def __init__(self, wire: Wire, channel: int, begin: list[Any], nodes: Nodes) -> None:
         self.channel = channel
         self._wire = wire
+        self._now = asyncio.get_running_loop().time
         self._nodes = nodes
         self._links: dict[int, _Link] = {}
-        self._paths: dict[int, str] = {}  # what each link needs a token for
+        self._needs: dict[int, tuple[str, Right | None]] = {}  # what each link needs a token for
+        self._leaving: set[int] = set()  # detached from this side; what the peer sent before it knew is passed over
         self._unsettled: dict[int, tuple[OutgoingLink, bytes]] = {}
         self._next_incoming_id = int(begin[1] or 0)
         self._next_outgoing_id = 0
@@ -74,14 +81,17 @@ class Session:
         name, handle, role = fields[:3]
         if not isinstance(handle, int) or not isinstance(name, str) or handle in self._links:
             raise AmqpError(INVALID_FIELD, "an attach needs a name and a handle that is free")
+        self._leaving.discard(handle)
         receiving = role is p.ROLE_RECEIVER
         try:
-            node = self._nodes.resolve(_address(fields[5 if receiving else 6]))
+            right = Right.LISTEN if receiving else Right.SEND
+            node = self._nodes.resolve(_address(fields[5 if receiving else 6]), right)
             if receiving:
                 self._attach_receiver(name, handle, fields, raw, node)
             else:
                 self._attach_sender(name, handle, fields, raw, node)
-            self._paths[handle] = node.path
+            self._links[handle].used_at = self._wire.heard_at
+            self._needs[handle] = (node.path, right if isinstance(node, EntityNode) else None)
         except AmqpError as error:
             log.info("link.refused", name=name, condition=error.condition, reason=error.description)
             self._send_attach(name, handle, not receiving, raw, b"\x40", b"\x40")
@@ -140,16 +150,22 @@ class Session:
             if fields[9]:
                 self._send_session_flow()
             return
+        if handle in self._leaving:
+            return
         link = self._link(handle)
+        link.used_at = self._wire.heard_at
         if not isinstance(link, IncomingLink):
             link.flow(int(fields[5] or 0), int(fields[6] or 0), bool(fields[8]))
 
     def on_transfer(self, fields: list[Any], payload: bytes) -> None:
         """A message, or a part of one, comes in."""
         self._next_incoming_id = (self._next_incoming_id + 1) & _MASK
+        if fields[0] in self._leaving:
+            return
         link = self._link(fields[0])
         if not isinstance(link, IncomingLink):
             raise AmqpError(INVALID_FIELD, "a transfer on a link that only receives")
+        link.used_at = self._wire.heard_at
         link.transfer(fields, payload)
 
     def on_disposition(self, fields: list[Any]) -> None:
@@ -173,6 +189,7 @@ class Session:
         if settlement is None:
             return
         del self._unsettled[delivery_id]
+        link.used_at = self._wire.heard_at
 
         def done(error: AmqpError | None) -> None:
             if not settled:
@@ -184,6 +201,7 @@ class Session:
     def on_detach(self, fields: list[Any]) -> None:
         """The link ends; its deliveries are forgotten, its locks are not."""
         handle = fields[0]
+        self._leaving.discard(handle)
         link = self._links.pop(handle, None)
         if link is None:  # the answer to a detach of ours
             return
@@ -212,10 +230,24 @@ class Session:
 
     def close_unauthorized(self) -> None:
         """Detaches the links whose token has expired and was not renewed."""
-        for handle in [number for number in self._links if not self._nodes.allows(self._paths[number])]:
-            path = self._paths[handle]
+        for handle in [number for number in self._links if not self._nodes.allows(*self._needs[number])]:
+            path, _right = self._needs[handle]
             log.info("link.expired", name=self._links[handle].name, node=path)
             self.close_link(handle, AmqpError(UNAUTHORIZED_ACCESS, f"The token for {path} has expired."))
+
+    def detach_idle(self, before: float, idle_s: float, now: float) -> float:
+        """Detaches the links to entities that were last used before that; answers when the idlest other one was."""
+        earliest = now
+        for handle, link in list(self._links.items()):
+            _path, right = self._needs[handle]
+            if right is None:  # requests come when they come
+                continue
+            if link.used_at <= before:
+                log.info("link.idle", name=link.name)
+                self.close_link(handle, _idle(link.name, idle_s))
+            else:
+                earliest = min(earliest, link.used_at)
+        return earliest
 
     def pause(self, paused: bool) -> None:
         """The connection is full, or has room again: what receives waits, or goes on."""
@@ -293,6 +325,7 @@ class Session:
     def remember(self, delivery_id: int, link: OutgoingLink, token: bytes) -> None:
         """A delivery that the receiver will settle."""
         self._unsettled[delivery_id] = (link, token)
+        link.used_at = self._now()
 
     def hold(self, size: int) -> None:
         """Passes on how much waits for the journal."""
@@ -303,6 +336,7 @@ class Session:
         link = self._links.pop(handle, None)
         if link is not None:
             self._forget(link)
+            self._leaving.add(handle)
             self.send_frame(p.encode_detach(handle, error))
 
     def reply_to(self, address: str, payload: bytes) -> None:
@@ -312,6 +346,13 @@ class Session:
                 link.send(payload)
                 return
         log.warning("reply.dropped", node=address, reason="no receiving link")
+
+
+def _idle(name: str, idle_s: float) -> AmqpError:
+    return AmqpError(
+        LINK_DETACH_FORCED,
+        f"The link '{name}' is force detached. Details: IdleTimerExpired: Idle timeout: {timedelta(seconds=idle_s)}.",
+    )
 
 
 def _address(terminus: Any) -> str:

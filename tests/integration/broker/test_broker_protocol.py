@@ -272,3 +272,22 @@ async def test_a_client_that_stops_reading_stops_nobody_else(broker: Broker, cli
         wire.flow(3, 50)
         async with receiver_of(client, "jobs") as receiver:
             assert len(await receive(receiver, 50)) == 50
+
+
+async def test_what_a_client_sends_on_a_link_before_it_hears_of_its_end_is_passed_over() -> None:
+    config = BrokerConfig(queues=(QueueConfig("jobs"),), link_idle_timeout=timedelta(seconds=0.3))
+    async with Broker(config) as broker, Wire(broker) as wire:
+        await ready(wire)
+        detached = [(await wire.read(p.DETACH))[1] for _ in range(2)]
+        assert {handle for handle, _closed, _error in detached} == {2, 3}
+        assert {error.value[0] for _handle, _closed, error in detached} == {"amqp:link:detach-forced"}
+        assert "IdleTimerExpired" in detached[0][2].value[1]
+        wire.transfer(2, 0, data(b"late"))
+        wire.flow(3, 1)
+        wire.perform(p.DETACH, 2, True)
+        wire.attach("sender again", 2, False, wire.uri)
+        _, fields, _ = await wire.read(p.ATTACH)
+        assert fields[1] == 2
+        wire.transfer(2, 0, data(b"now"))
+        await wire.read(p.DISPOSITION)
+        assert broker.counts("jobs").active == 1

@@ -9,9 +9,10 @@ import pytest
 from azure.servicebus._pyamqp.utils import generate_sas_token
 
 from dispatcher.embedded.broker.cbs import Authorizations, TokenRefusedError, check_token
+from dispatcher.embedded.broker.config import AccessPolicy, Right
 from dispatcher.embedded.broker.messages import Request
 
-KEYS = {"name": "s3cret/+="}
+KEYS = {"name": AccessPolicy("name", "s3cret/+=")}
 NAME = "sb://127.0.0.1:5672/jobs"
 NOW = 1_000_000_000
 
@@ -22,7 +23,7 @@ def token(audience: str = NAME, name: str = "name", key: str = "s3cret/+=", expi
 
 
 def test_a_token_made_by_the_sdk_with_the_right_key_is_good_until_it_expires() -> None:
-    assert check_token(token(), NAME, KEYS, NOW * 1000) == (NOW + 60) * 1000
+    assert check_token(token(), NAME, KEYS, NOW * 1000) == (KEYS["name"], (NOW + 60) * 1000)
 
 
 @pytest.mark.parametrize(
@@ -86,3 +87,28 @@ def test_what_is_no_token_is_answered_not_raised(body: Any) -> None:
 def test_a_wrong_key_gets_401() -> None:
     reply = put_token(Authorizations(KEYS, lambda: NOW * 1000), NAME, token(key="wrong"))
     assert reply["status-code"] == 401
+
+
+@pytest.mark.parametrize(
+    ("rights", "allowed"),
+    [
+        ({Right.SEND}, {Right.SEND}),
+        ({Right.LISTEN}, {Right.LISTEN}),
+        ({Right.SEND, Right.LISTEN}, {Right.SEND, Right.LISTEN}),
+        ({Right.MANAGE}, set(Right)),
+    ],
+)
+def test_a_token_gives_the_rights_of_its_key_and_no_others(rights: set[Right], allowed: set[Right]) -> None:
+    policy = AccessPolicy("name", "s3cret/+=", frozenset(rights))
+    authorizations = Authorizations({"name": policy}, lambda: NOW * 1000)
+    put_token(authorizations, NAME, token())
+    assert {right for right in Right if authorizations.allows("jobs", right)} == allowed
+    assert authorizations.allows("jobs")
+
+
+@pytest.mark.parametrize(("queue", "status"), [("Jobs", 202), ("other", 401), ("job", 401)])
+def test_a_key_of_one_queue_opens_no_other(queue: str, status: int) -> None:
+    policy = AccessPolicy("name", "s3cret/+=", queue=queue)
+    authorizations = Authorizations({"name": policy}, lambda: NOW * 1000)
+    assert put_token(authorizations, NAME, token())["status-code"] == status
+    assert put_token(authorizations, "sb://127.0.0.1:5672/", token("sb://127.0.0.1:5672/"))["status-code"] == 401
