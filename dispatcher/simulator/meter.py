@@ -80,7 +80,8 @@ class Meter:
     def pod_made(self, group: Group) -> None:
         """A group is asked for."""
         self.groups[group.pod_uid] = self.running[group.pod_uid] = self.holding[group.pod_uid] = group
-        self.created.append(group.made_at)
+        if not group.exempt:
+            self.created.append(group.made_at)
 
     def pod_ended(self, uid: str, at: datetime, leaks: timedelta) -> None:
         """Its pod has ended; the group stops now or a little later."""

@@ -219,13 +219,18 @@ def _nodes(random: Random) -> tuple[NodeRoom, ...]:
 _KINDS = {"ok": 70, "flaky": 10, "bad": 5, "slow": 3, "image": 2, "template": 1, "poison": 4, "copy": 3, "namesake": 2}
 
 
+_SLOW_KINDS = {**_KINDS, "ok": 20, "slow": 60}
+"""In some worlds most of the work runs to its deadline: reservations are used up to the last second."""
+
+
 def _messages(random: Random, arrivals: Arrivals, tasks: list[Task]) -> tuple[Planned, ...]:
     count = random.choice((6, 12, 25, 40))
     times = arrival_times(arrivals, count, timedelta(seconds=random.choice((5, 60, 150))), random)
     tenants = TENANTS[: random.randint(1, 3)]
+    kinds = _SLOW_KINDS if random.random() < 0.1 else _KINDS
     planned: list[Planned] = []
     for number, at in enumerate(times):
-        kind = random.choices(list(_KINDS), list(_KINDS.values()))[0]
+        kind = random.choices(list(kinds), list(kinds.values()))[0]
         earlier = [other for other in planned if other.kind in ("ok", "flaky", "bad")]
         if kind == "copy" and earlier:
             first = random.choice(earlier[-5:])

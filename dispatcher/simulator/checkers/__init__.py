@@ -1,4 +1,4 @@
-"""The laws, one small file each. Every checker looks at the world from outside, never at what the dispatcher believes."""
+"""The laws, one small file each. Checkers look at the world from outside, not at what the dispatcher believes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Law 4. Addresses, groups, cores and creates never exceed what was allowed, finished and terminating pods included.
 
-An address is held until its group has stopped, its pod has gone, and the world's own release lag is over. A group counts
-against the quotas from its create until its pod has gone.
+An address is held until its group has stopped, its pod has gone, and the world's own release lag is over. A group
+counts against the quotas from its create until its pod has gone.
 """
 
 from __future__ import annotations

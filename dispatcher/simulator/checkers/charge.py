@@ -1,6 +1,7 @@
 """Law 3, charge. In the end each Job was charged at least what ACI billed for it; exactly that where ACI can be read.
 
-Exactly is asked for where ACI showed each group as stopped before its pod was taken away, and nothing went wrong between.
+Exactly is asked for where ACI showed each group as stopped before its pod was taken away, and nothing went wrong in
+between.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class ChargedInFull(Law):
 
     def _hear(self, who: str, event: str, facts: Mapping[str, Any]) -> None:
         if event == "attempt.closed":
-            self._charged[facts["job"]] = Decimal(facts["cost_usd"])
+            cost = Decimal(facts["cost_usd"])  # told again by who was deposed in the middle of it, with less
+            self._charged[facts["job"]] = max(cost, self._charged.get(facts["job"], cost))
         elif event == "pods.estimated":
             self._estimated.add(facts["job"])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from dispatcher.core.failures import FailureCause
-from dispatcher.core.retries import RETRY_RULES, Allowance
+from dispatcher.core.retries import RETRY_RULES
 from dispatcher.simulator.checkers.law import Law
 from dispatcher.simulator.queue import Fate
 
@@ -35,11 +35,9 @@ class Drains(Law):
             if reason != "bad_message":
                 raise self.broken(f"poison {number} was dead-lettered for {reason}")
             return
-        cause = FailureCause(reason)
-        rule, policy = RETRY_RULES[cause], self.world.scenario.policy
-        limit = policy.platform_retries_max
-        if rule.allowance is Allowance.ITEM:
-            limit = policy.tasks[json.loads(self.world.scenario.messages[number - 1].body)["task"]].backoff_limit
+        rule, policy = RETRY_RULES[FailureCause(reason)], self.world.scenario.policy
+        task = policy.tasks[json.loads(self.world.scenario.messages[number - 1].body)["task"]]
+        limit = min(task.backoff_limit, policy.platform_retries_max)  # the last cause names one, either may be used up
         if rule.retries_max is not None:
             limit = min(limit, rule.retries_max)
         tries = self.world.cluster.tries[number]

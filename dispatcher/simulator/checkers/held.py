@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from dispatcher.core.batching import LaneKey
 from dispatcher.core.verdicts import HoldReason
+from dispatcher.memory import Memory
 from dispatcher.simulator.checkers.law import Law
 from dispatcher.simulator.world import World
 
@@ -32,6 +34,7 @@ class HeldWithReason(Law):
         super().__init__(world)
         self._before: dict[LaneKey, set[int]] = {}
         self._cycle = (0, "")
+        self._took_over_at: datetime | None = None
         self._unexplained: Counter[LaneKey] = Counter()
         self._passed: Counter[tuple[LaneKey, int]] = Counter()
         self._launched: list[tuple[str, str, int]] = []
@@ -49,7 +52,9 @@ class HeldWithReason(Law):
         if memory is None or cycle == self._cycle:
             self._before = {}
             return
-        self._cycle = cycle
+        if leader.who != self._cycle[1] or memory.took_over_at != self._took_over_at:
+            self._passed.clear()  # whose turn it is a new leader does not know
+        self._cycle, self._took_over_at = cycle, memory.took_over_at
         lanes = {lane.key: {item.sequence_number for item in lane.items.values()} for lane in memory.inflight.lanes()}
         held = {LaneKey(hold.task, hold.tenant, hold.priority): hold.held.reason for hold in memory.holds}
         for key, numbers in self._before.items():
@@ -57,17 +62,22 @@ class HeldWithReason(Law):
             self._unexplained[key] = self._unexplained[key] + 1 if stayed and key not in held else 0
             if self._unexplained[key] > UNEXPLAINED_MAX:
                 raise self.broken(f"messages {sorted(stayed)[:5]} of {key} wait without a reason")
-        self._starving(lanes, held, launched)
+        self._starving(memory, lanes, held, launched)
         self._before = lanes
 
     def _starving(
         self,
+        memory: Memory,
         lanes: Mapping[LaneKey, set[int]],
         held: Mapping[LaneKey, HoldReason],
         launched: list[tuple[str, str, int]],
     ) -> None:
+        active = self.world.leader.reconciler.snapshot(memory).active_of_tenant if launched else {}
         for key, numbers in lanes.items():
             if held.get(key) in _OWN:
+                continue
+            if active.get(key.tenant):
+                del self._passed[key, min(numbers)]  # it has its share already, as far as there is one
                 continue
             oldest = min(numbers)
             others = sum(items for task, tenant, items in launched if task == key.task and tenant != key.tenant)

@@ -17,7 +17,6 @@ from dispatcher.core.ledger import Draft, Entry, NoRoom
 from dispatcher.core.plan import Launch, Plan, Snapshot, plan_cycle
 from dispatcher.core.policy import Policy
 from dispatcher.core.pricing import billed, group_rate
-from dispatcher.core.verdicts import HoldReason
 from dispatcher.core.work import Placement, WorkItem
 from dispatcher.simulator.checkers.law import Law
 from dispatcher.simulator.world import World
@@ -48,7 +47,7 @@ class PlanIsBounded(Law):
         self._within_capacity(snapshot, plan, policy, now)
         after = self._applied(snapshot, plan, policy, now)
         again = plan_cycle(after, policy, now)
-        if again.launches and not any(hold.held.reason is HoldReason.LAUNCHES_PER_CYCLE for hold in plan.holds):
+        if again.launches and len(plan.launches) < policy.launches_per_cycle_max:
             raise self.broken(f"planning again launches {len(again.launches)} more, first {again.launches[0].placed}")
 
     def _within_capacity(self, snapshot: Snapshot, plan: Plan, policy: Policy, now: datetime) -> None:
