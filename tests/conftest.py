@@ -11,7 +11,7 @@ _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 settings.register_profile(
     "fast",
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=40,
     derandomize=True,
     deadline=None,

@@ -21,7 +21,16 @@ from dispatcher.core.attempts import (
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.observations import JobCondition, JobSeen, PodPhase
 from dispatcher.core.records import Record, RulingKind, decode, next_record, to_annotations, to_data
-from dispatcher.core.retries import Failure, GiveUp, Retry, Tries, after_failures, delay_before, own_allowance_left
+from dispatcher.core.retries import (
+    RETRY_RULES,
+    Failure,
+    GiveUp,
+    Retry,
+    Tries,
+    after_failures,
+    delay_before,
+    own_allowance_left,
+)
 from tests.builders import NOW, a_job_seen, a_pod_seen, a_policy, a_record, a_task
 from tests.property import strategies as some
 
@@ -164,7 +173,7 @@ def test_dead_is_ruled_only_for_an_index_that_is_finished_and_out_of_allowance(a
         if ruling.kind is RulingKind.DEAD:
             assert index in failed or is_stopped(attempt.sight)
             tries = ruling.tries
-            bounded = tries.cause in (FailureCause.IMAGE, FailureCause.TEMPLATE)
+            bounded = tries.cause is not None and RETRY_RULES[tries.cause].retries_max is not None
             assert tries.own > TASK.backoff_limit or tries.platform > POLICY.platform_retries_max or bounded
 
 

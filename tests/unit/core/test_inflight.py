@@ -39,8 +39,8 @@ def test_an_unknown_item_becomes_known_anywhere_but_settled() -> None:
 @pytest.mark.parametrize(
     ("state", "following"),
     [
-        (S.UNDER_LOCK, {S.BACKLOG, S.IN_ATTEMPT, S.COPY, S.SETTLED}),
-        (S.BACKLOG, {S.UNDER_LOCK, S.IN_ATTEMPT, S.COPY, S.SETTLED}),
+        (S.UNDER_LOCK, {S.BACKLOG, S.IN_ATTEMPT, S.RULED, S.COPY, S.SETTLED}),
+        (S.BACKLOG, {S.UNDER_LOCK, S.IN_ATTEMPT, S.RULED, S.COPY, S.SETTLED}),
         (S.COPY, {S.BACKLOG, S.SETTLED}),
         (S.IN_ATTEMPT, {S.RULED, S.HELD_RETRY}),
         (S.HELD_RETRY, {S.IN_ATTEMPT, S.RULED}),

@@ -46,6 +46,8 @@ def retries_until_given_up(cause: FailureCause) -> int:
         (C.EVICTED, 5),
         (C.NODE_LOST, 5),
         (C.CANCELLED, 5),
+        (C.BUDGET_EXHAUSTED, 0),
+        (C.EXPIRED, 0),
     ],
 )
 def test_an_item_is_tried_again_as_often_as_its_cause_allows(cause: FailureCause, retries: int) -> None:

@@ -1,0 +1,78 @@
+"""Fetches the tests, runs them on many workers (they mostly sleep), and judges what came of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .hosting import TLS_FOLDER
+from .sources import FILES, fetch
+from .verdict import FAILED, PASSED, SKIPPED, Result, read_expected, read_results, surprises
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache" / "conformance"
+EXPECTED = Path(__file__).with_name("expected_failures.toml")
+FAST = Path(__file__).with_name("fast_subset.txt")
+
+_CONFIG = "[pytest]\nasyncio_mode = strict\nasyncio_default_fixture_loop_scope = function\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All results, the surprises among them, and the expected failures that did fail."""
+
+    results: list[Result]
+    surprises: list[str]
+    excused: dict[str, str]
+
+    def count(self, outcome: str) -> int:
+        """How many ended so."""
+        return sum(result.outcome == outcome for result in self.results)
+
+    def summary(self) -> str:
+        """One line."""
+        return (
+            f"{self.count(PASSED)} passed, {self.count(FAILED)} failed ({len(self.excused)} of them expected), "
+            f"{self.count(SKIPPED)} skipped, of {len(self.results)}"
+        )
+
+
+def run(*, fast: bool = False, workers: int = 16, only: str = "", within: float = 1800, quiet: bool = False) -> Outcome:
+    """Runs all of the tests, or the fast ones, or those whose name matches."""
+    tests = fetch(CACHE)
+    with tempfile.TemporaryDirectory(prefix="conformance-") as name:
+        folder = Path(name)
+        make_certificate(folder)
+        config, report = folder / "pytest.ini", folder / "report.xml"
+        config.write_text(_CONFIG, encoding="utf-8")
+        targets = FAST.read_text(encoding="utf-8").split() if fast else list(FILES)
+        command = [sys.executable, "-m", "pytest", "-c", str(config), "--rootdir", str(tests), "-q", "--tb=short"]
+        command += ["-p", "tests.conformance.plugin", "-p", "no:cacheprovider", "--timeout=600", "-o", "addopts="]
+        command += [
+            "-n",
+            str(workers),
+            "--dist=load",
+            f"--junitxml={report}",
+            *(["-k", only] if only else []),
+            *targets,
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), TLS_FOLDER: str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        output = subprocess.DEVNULL if quiet else None
+        subprocess.run(command, cwd=tests, env=environment, timeout=within, check=False, stdout=output)
+        results = read_results(report)
+    expected = read_expected(EXPECTED)
+    failed = {result.test for result in results if result.outcome == FAILED}
+    excused = {test: reason for test, reason in expected.items() if test in failed}
+    return Outcome(results, surprises(results, expected, complete=not (fast or only)), excused)
+
+
+def make_certificate(folder: Path) -> None:
+    """A certificate for localhost that signs itself, for one run."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
