@@ -50,6 +50,8 @@ class Sighting:
     """Pods that the ledger has charged and dropped: they are not noted a second time."""
     deleted: set[str] = field(default_factory=set)
     """Pods that we had deleted: not deleted a second time."""
+    answered: bool = False
+    """Every create of it was answered, so that none can still land."""
     confirmed_stopped: bool = False
     """A consistent read has shown that a Job marked for deletion is stopped."""
 

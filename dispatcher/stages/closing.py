@@ -7,6 +7,7 @@ start without it. Finished pods of the virtual node go as soon as they are noted
 from __future__ import annotations
 
 from dispatcher.core.addresses import deletes_left
+from dispatcher.core.budgets import LAUNCH_GRACE
 from dispatcher.core.ledger import Entry, EntryState
 from dispatcher.core.policy import Policy
 from dispatcher.memory import Memory, Ports
@@ -45,6 +46,8 @@ async def _delete_finished_pods(memory: Memory, ports: Ports, policy: Policy) ->
 
 async def _clear(memory: Memory, ports: Ports, entry: Entry) -> None:
     name = entry.name
+    if not memory.sight(name).answered and ports.clock.now() < entry.written + LAUNCH_GRACE:
+        return  # a create without an answer may still land: as long as the Job is there it does nothing
     uid = memory.records.get(name)
     if uid is not None:
         if await ports.store.delete_record(ObjectRef(name, uid)) not in _GONE:

@@ -220,7 +220,9 @@ async def _created(memory: Memory, ports: Ports, policy: Policy, attempt: Attemp
         ):
             raise DispatcherError(f"Job {attempt.name} exists and is not ours; its name must never be used twice")
         _seen(memory, attempt, created.job)
+        attempt.sight.answered = not created.already and not attempt.create_unknown
     elif created.answer is Answer.REFUSED and not attempt.create_unknown:
+        attempt.sight.answered = True
         now = ports.clock.now()
         task = policy.tasks.get(attempt.record.task)
         await _rule_unseen(memory, ports, attempt, rules.refused(attempt, created.text, task, policy, now))
