@@ -73,7 +73,8 @@ async def _fence(ports: Ports, policy: Policy) -> tuple[Memory, bool]:
     version = await ports.store.write_ledger(fenced.to_document(), stored.version if stored else None)
     memory = Memory(ledger=fenced, version=version, draft=draft, took_over_at=ports.clock.now())
     memory.new_draft(policy)
-    return memory, was_lost
+    # Still so where an earlier takeover froze the ledger and broke off before it had adopted what runs.
+    return memory, was_lost or fenced.frozen == LEDGER_LOST
 
 
 async def _recall(
