@@ -431,7 +431,7 @@ class Draft:
     def charge(self, name: str, uid: str, start: datetime, end: datetime, *, estimated: bool = False) -> Money:
         """Books what a stopped group cost in [start, end) to the windows it was billed in, once; what it cost.
 
-        ``estimated``: the end is when it was noticed, not when it was. Then it is no proof that more was billed than was
+        ``estimated``: the end is when it was noticed, not when it was. So it is no proof that more was billed than was
         set aside: a pod costs at most its Job's deadline and a tail, and all together no more than what is left.
         """
         entry = self._entries[name]

@@ -201,7 +201,7 @@ class Room:
             at_once = min(at_once, self._circuit_left)
         # A retry goes whole, in waves if fewer may run at once: else an open circuit would never be probed by it.
         needed = demand.count if demand.whole else 1
-        # Where both money and addresses are short, money is told: addresses come back in minutes, money with the window.
+        # Where both are short, money is told: addresses come back in minutes, money with the window.
         unit = self._worst(task, profile, needed, at_once)
         affordable, held = self._money.fit(demand.spender, unit, self._now)
         if held is not None and not affordable:

@@ -62,7 +62,7 @@ class BusinessHours:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The instants from ``start`` up to but not including ``end``, both in UTC; of these the ``hours`` alone, if any."""
+    """The instants from ``start`` up to but not including ``end``, both in UTC; of these the ``hours`` only if any."""
 
     start: datetime
     end: datetime
