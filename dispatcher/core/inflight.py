@@ -40,8 +40,8 @@ class ItemState(StrEnum):
 S = ItemState
 MOVES: dict[ItemState | None, frozenset[ItemState]] = {
     None: frozenset({S.UNDER_LOCK, S.BACKLOG, S.COPY, S.IN_ATTEMPT, S.HELD_RETRY, S.RULED}),
-    S.UNDER_LOCK: frozenset({S.BACKLOG, S.IN_ATTEMPT, S.COPY, S.SETTLED}),
-    S.BACKLOG: frozenset({S.UNDER_LOCK, S.IN_ATTEMPT, S.COPY, S.SETTLED}),
+    S.UNDER_LOCK: frozenset({S.BACKLOG, S.IN_ATTEMPT, S.RULED, S.COPY, S.SETTLED}),
+    S.BACKLOG: frozenset({S.UNDER_LOCK, S.IN_ATTEMPT, S.RULED, S.COPY, S.SETTLED}),
     S.COPY: frozenset({S.BACKLOG, S.SETTLED}),
     S.IN_ATTEMPT: frozenset({S.RULED, S.HELD_RETRY}),
     S.HELD_RETRY: frozenset({S.IN_ATTEMPT, S.RULED}),

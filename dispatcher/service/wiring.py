@@ -72,7 +72,12 @@ def broker_config(settings: Settings, journal: Path, key: str) -> BrokerConfig:
     bus = settings.service_bus
     return BrokerConfig(
         queues=tuple(
-            QueueConfig(queue.name, lock_duration=bus.lock_duration, max_delivery_count=bus.max_delivery_count)
+            QueueConfig(
+                queue.name,
+                lock_duration=bus.lock_duration,
+                max_delivery_count=bus.max_delivery_count,
+                dead_letter_expired=True,  # an item never ends without a trace
+            )
             for queue in settings.queues
         ),
         port=settings.local.broker_port,
