@@ -36,7 +36,9 @@ from dispatcher.core.work import ItemId, Task
 from dispatcher.errors import Deposed, OutcomeUnknown
 from dispatcher.memory import Lock, Memory, Ports, Tallies
 from dispatcher.ports import Answer, ObjectRef
-from dispatcher.simulator.run import run_seed
+from dispatcher.simulator.faults import Fault, FaultPlan
+from dispatcher.simulator.run import run
+from dispatcher.simulator.scenario import Scenario, draw
 from dispatcher.stages import (
     accounting,
     bookkeeping,
@@ -63,8 +65,8 @@ class Mutation:
     patches: Patches
     caught_by: tuple[str, ...]
     """The laws that may catch it first: a wrong rule breaks more than one."""
-    seed: int = 0
-    """Where the hunt begins: the seed that caught it when this was written; worlds that change make it longer."""
+    faults: Mapping[Fault, float] | None = None
+    """The faults that it is hunted under, where those of the seed would take too long to meet."""
 
     @contextmanager
     def switched_on(self) -> Iterator[None]:
@@ -90,10 +92,16 @@ def hunt(mutation: Mutation, first: int = 0, seeds_max: int = SEEDS_MAX) -> Hunt
     """Runs seeds with the mutation switched on until a law catches it."""
     with mutation.switched_on():
         for number in range(seeds_max):
-            result = run_seed(first + number)
+            result = run(world_for(mutation, first + number))
             if not result.held:
                 return Hunt(mutation, result.law, number + 1, result.text)
     return Hunt(mutation, None, seeds_max)
+
+
+def world_for(mutation: Mutation, seed: int) -> Scenario:
+    """The world of a seed, under the faults that the mutation is hunted under."""
+    scenario = draw(seed)
+    return scenario if mutation.faults is None else replace(scenario, faults=FaultPlan(mutation.faults))
 
 
 def hunt_all(mutations: Sequence[Mutation] | None = None) -> Iterator[Hunt]:
@@ -316,6 +324,8 @@ PLAN = "law 5: plan"
 HELD = "law 6: held with a reason"
 DRAINS = "law 8: drains"
 
+UNSEEN = {Fault.POD_DELETED: 0.3, Fault.JOB_DELETED: 0.2, Fault.STALE_WATCH: 0.5}
+
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "reserve after launch",
@@ -352,12 +362,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "an item is retried as soon as a pod of it has failed, though its Job may make the next pod itself",
         [(rules, "next_rulings", _failed_is_failed)],
         (ONE_JOB,),
+        {Fault.LOST_ACT: 0.3, Fault.POD_EVICTED: 0.3},
     ),
     Mutation(
         "Job before record",
         "an attempt's Job is deleted before its record, so that a late create finds its items again",
         [(closing, "_clear", _job_before_record)],
         (ONE_JOB, DRAINS),
+        {Fault.LATE_ACT: 0.3, Fault.POD_REFUSED: 0.3},
     ),
     Mutation(
         "late records live",
@@ -406,6 +418,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "one tail is reserved for a whole Job instead of one for each of its groups",
         [(WorstCase, "within", _one_tail)],
         (COVER, ADMISSION),
+        {Fault.GROUP_LEAKED: 0.95},
     ),
     Mutation(
         "all in one window",
@@ -424,6 +437,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a pod that came and went unseen costs nothing",
         [(Draft, "pods_unseen", _unseen_costs_nothing)],
         (CHARGE, COVER, CAPACITY),
+        UNSEEN,
     ),
     Mutation(
         "drop the release hold",
@@ -442,6 +456,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "among tenants with nothing in flight the first by name goes first, always",
         [(plans._Planner, "_turn", _turn_by_name)],
         (HELD,),
+        {Fault.POD_SLOW: 0.1},
     ),
     Mutation(
         "hold in silence",

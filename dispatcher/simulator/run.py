@@ -17,9 +17,9 @@ from dispatcher.simulator.scenario import Scenario, draw
 from dispatcher.simulator.world import SHORTEST, World
 
 DRAIN_CYCLES_MAX = 4000
-DRAIN_TIME_MAX = timedelta(hours=60)
+DRAIN_TIME_MAX = timedelta(days=12)
 _LONGEST_UNDER_FAULTS = timedelta(seconds=8)
-_LONGEST_IN_PEACE = timedelta(seconds=120)
+_LONGEST_IN_PEACE = timedelta(seconds=600)
 
 
 @dataclass(slots=True)

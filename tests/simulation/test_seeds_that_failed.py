@@ -1,0 +1,157 @@
+"""Bugs of the product that the simulator found, by name: each is put back and a law must catch it; without it all hold.
+
+A seed names the world in which the law first broke. Worlds change as the simulator grows, so a hunt goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from dispatcher.core.attempts import Sighting
+from dispatcher.core.ledger import Draft, Entry
+from dispatcher.core.observations import GroupSeen
+from dispatcher.core.units import Money
+from dispatcher.memory import Memory, Ports
+from dispatcher.ports import Answer
+from dispatcher.simulator.faults import Fault
+from dispatcher.simulator.mutations import (
+    ADMISSION,
+    CAPACITY,
+    CHARGE,
+    COVER,
+    DRAINS,
+    HELD,
+    MUTATIONS,
+    ONE_JOB,
+    SETTLED,
+    UNSEEN,
+    Mutation,
+    Patches,
+    hunt,
+    world_for,
+)
+from dispatcher.simulator.run import run, run_seed
+from dispatcher.stages import accounting, bookkeeping, closing, leading, settling, watching
+
+SEEDS_MAX = 400
+
+
+def _caught(patches: Patches, *laws: str, seed: int = 0, faults: Mapping[Fault, float] | None = None) -> None:
+    bug = Mutation("bug", "", patches, laws, faults)
+    found = hunt(bug, seed, SEEDS_MAX)
+    assert found.law in laws, f"{found.law} after {found.seeds} seeds: {found.text}"
+    without = run(world_for(bug, seed + found.seeds - 1))
+    assert without.held, f"{without.law}: {without.text}"
+
+
+def _mutation(name: str) -> Patches:
+    return next(mutation.patches for mutation in MUTATIONS if mutation.name == name)
+
+
+def test_a_pod_that_was_charged_and_dropped_at_once_was_charged_again() -> None:
+    def charge(
+        memory: Memory,
+        ports: Ports,
+        name: str,
+        sight: Sighting,
+        groups: Mapping[str, GroupSeen] | None,
+        now: datetime,
+    ) -> None:
+        dropped = set(sight.dropped)
+        right(memory, ports, name, sight, groups, now)
+        sight.dropped = dropped
+
+    right = accounting._charge
+    _caught([(accounting, "_charge", charge)], ADMISSION, COVER, CAPACITY, DRAINS, faults=UNSEEN)
+
+
+def test_the_delay_of_our_own_sightings_was_taken_for_an_overrun() -> None:
+    def charge(self: Draft, name: str, uid: str, start: datetime, end: datetime, *, estimated: bool = False) -> Money:
+        return right(self, name, uid, start, end)
+
+    right = Draft.charge
+    _caught([(Draft, "charge", charge)], ADMISSION, seed=0)
+
+
+def test_what_came_and_went_unseen_cost_nothing_and_used_no_create() -> None:
+    _caught(_mutation("unseen is free"), CHARGE, COVER, CAPACITY, faults=UNSEEN)
+
+
+def test_an_end_by_a_clock_that_is_behind_was_charged_too_little() -> None:
+    _caught([(accounting, "CLOCK_ERROR", timedelta(0))], COVER, CHARGE, faults={**UNSEEN, Fault.CLOCK_STEP: 0.5})
+
+
+def test_a_retrys_record_that_was_created_once_more_came_to_life_again() -> None:
+    _caught(_mutation("late records live"), ONE_JOB, SETTLED, seed=64)
+
+
+def test_a_record_and_a_job_that_landed_late_made_a_second_live_job() -> None:
+    async def clear(memory: Memory, ports: Ports, entry: Entry) -> None:
+        memory.sight(entry.name).answered = True
+        await right(memory, ports, entry)
+
+    right = closing._clear
+    _caught([(closing, "_clear", clear)], ONE_JOB, SETTLED, seed=1565)
+
+
+def test_an_idle_leader_never_heard_that_an_operator_had_lifted_the_freeze() -> None:
+    async def must_be_ours(memory: Memory, ports: Ports) -> None:
+        return None
+
+    _caught([(bookkeeping, "must_be_ours", must_be_ours)], DRAINS, faults={Fault.LEDGER_LOST: 0.05})
+
+
+def test_a_takeover_that_broke_off_deleted_the_records_of_running_jobs() -> None:
+    async def fence(ports: Ports, policy: Any) -> tuple[Memory, bool]:
+        memory, was_lost = await right(ports, policy)
+        return memory, was_lost and memory.ledger.epoch == 1
+
+    right = leading._fence
+    _caught([(leading, "_fence", fence)], ONE_JOB, SETTLED, DRAINS, seed=350)
+
+
+def test_a_copy_was_asked_for_together_with_its_first_that_was_gone_for_ever() -> None:
+    async def remove(memory: Memory, ports: Ports, tallies: Any, queue: str, chunk: Sequence[Any]) -> None:
+        asked = 0
+        broker = ports.queues[queue]
+
+        class Once:
+            async def remove_deferred(self, numbers: Sequence[int]) -> Answer:
+                nonlocal asked
+                asked += 1
+                return await broker.remove_deferred(numbers) if asked == 1 else Answer.NOT_FOUND
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(broker, name)
+
+        await right(memory, replace(ports, queues={**ports.queues, queue: Once()}), tallies, queue, chunk)  # type: ignore[dict-item]
+
+    right = settling._remove
+    faults = {Fault.TWO_LEADERS: 0.1, Fault.LOST_ANSWER: 0.1, Fault.LOCK_LOST: 0.3}
+    _caught([(settling, "_remove", remove)], DRAINS, faults=faults)
+
+
+def test_the_tenant_whose_name_came_last_starved() -> None:
+    _caught(_mutation("turn by name"), HELD, seed=190)
+
+
+def test_pods_of_a_released_job_were_taken_for_gone_while_they_ran_out() -> None:
+    async def look_for_job(memory: Memory, ports: Ports, name: str) -> None:
+        await right(memory, ports, name)
+        sight = memory.sightings.get(name)
+        if sight is not None and sight.job_gone:
+            sight.gone |= set(sight.pods)
+
+    right = watching.look_for_job
+    _caught([(watching, "look_for_job", look_for_job)], CAPACITY, COVER, CHARGE, faults={Fault.JOB_DELETED: 0.2})
+
+
+def test_a_hold_was_told_in_every_cycle_where_a_lane_and_its_retry_were_held_for_different_reasons() -> None:
+    lines: list[str] = []
+    result = run_seed(50, lines.append)
+    told = sum(1 for line in lines if " batch.held " in line)
+    assert result.held
+    assert 0 < told < result.cycles
