@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dispatcher.core.addresses import deletes_left
 from dispatcher.core.budgets import LAUNCH_GRACE
+from dispatcher.core.jobs import attempt_name
 from dispatcher.core.ledger import Entry, EntryState
 from dispatcher.core.policy import Policy
 from dispatcher.memory import Memory, Ports
@@ -48,6 +49,8 @@ async def _clear(memory: Memory, ports: Ports, entry: Entry) -> None:
     name = entry.name
     if not memory.sight(name).answered and ports.clock.now() < entry.written + LAUNCH_GRACE:
         return  # a create without an answer may still land: as long as the Job is there it does nothing
+    if attempt_name(entry.batch, entry.attempt - 1) in memory.records:
+        return  # records go in their order: the last one of a batch is what shows that the others were carried on
     uid = memory.records.get(name)
     if uid is not None:
         if await ports.store.delete_record(ObjectRef(name, uid)) not in _GONE:
