@@ -190,6 +190,8 @@ class Cluster:
         job.next_at = min(due, default=None)
 
     def _pod_due(self, job: Job, pod: Pod, now: datetime) -> datetime | None:
+        if pod.marked and pod.phase is PodPhase.RUNNING and pod.gone_at is not None:
+            return min(pod.gone_at, max(now, self._ends_at(job, pod)[0]))
         if pod.marked:
             return pod.gone_at
         if pod.ended_at is not None:
