@@ -104,7 +104,10 @@ class Memory:
     latecomers: set[str] = field(default_factory=set)
     """Jobs that no entry knows."""
     strays: dict[str, datetime] = field(default_factory=dict)
-    """Records that nobody needs, and from when on each is where it stays: a create that got no answer may still land."""
+    """Records that nobody needs, and from when on each is where it stays.
+
+    A create that got no answer may still land.
+    """
     headroom: NodeHeadroom = NodeHeadroom()
     holds: tuple[Hold, ...] = ()
     served: dict[str, int] = field(default_factory=dict)

@@ -1,4 +1,6 @@
-"""Reject: held work that is never to run goes to the dead-letter queue: its budget is spent, or its time to live is over.
+"""Reject: held work that is never to run goes to the dead-letter queue.
+
+Its budget is spent, or its time to live is over.
 
 The ruling is written before anything happens at the broker, in a record that has no Job and never will: so that whoever
 takes over finds it, and a dead letter whose answer was late can never meet a run of the same item. Settling does the
