@@ -2,14 +2,16 @@
 
 The room from the wire inwards:
 
-    types, codec                AMQP values and bytes
+    types, codec                AMQP values and bytes; decoding, encoding: one direction each
     frames, performatives       the frames of a connection
-    connection, session, links  the protocol state of one client
+    connection, session, links  the protocol state of one client; outcomes, confirming: what it says of deliveries
     cbs, management             the two request/response nodes
     messages                    which parts of a message the broker reads and writes
-    model, queue                what Service Bus does with a message: pure, no I/O, time is an argument
+    model, queue                what Service Bus does with a message: pure, no I/O, time is an argument;
+                                consumers, browsing, duplicates are parts of it
     entity                      one queue, its journal and its consumers, put together
-    journal                     what is on disk before a client hears "accepted"
+    journal, store              what is on disk before a client hears "accepted"
+    faults, stage               what can be made to go wrong on purpose; control: the same over HTTP
     server                      the composition: `Broker`
 
     async with Broker(BrokerConfig(queues=(QueueConfig("jobs"),))) as broker:
@@ -18,6 +20,7 @@ The room from the wire inwards:
 
 from .config import AccessPolicy, BrokerConfig, QueueConfig, Right, TlsFiles
 from .errors import BrokerError
+from .faults import Fault, FaultError, Faults
 from .model import QueueCounts
 from .server import Broker, BrokerHealth
 
@@ -27,6 +30,9 @@ __all__ = [
     "BrokerConfig",
     "BrokerError",
     "BrokerHealth",
+    "Fault",
+    "FaultError",
+    "Faults",
     "QueueConfig",
     "QueueCounts",
     "Right",

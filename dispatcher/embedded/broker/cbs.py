@@ -71,10 +71,13 @@ def _is_below(path: str, root: str) -> bool:
 class Authorizations:
     """What one connection has shown tokens for."""
 
-    __slots__ = ("_grants", "_now_ms", "_policies")
+    __slots__ = ("_exists", "_grants", "_now_ms", "_policies")
 
-    def __init__(self, policies: Mapping[str, AccessPolicy], now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, policies: Mapping[str, AccessPolicy], now_ms: Callable[[], int], exists: Callable[[str], bool]
+    ) -> None:
         self._policies = policies
+        self._exists = exists
         self._now_ms = now_ms
         self._grants: dict[str, Grant] = {}
 
@@ -95,17 +98,22 @@ class Authorizations:
         """Carries out a put-token request; answers the application properties of the reply."""
         name = request.properties.get("name")
         if request.properties.get("operation") != "put-token" or not isinstance(name, str):
-            return _reply(400, "only put-token with a name is supported")
+            return answer_of(400, "only put-token with a name is supported")
         # The SDK says "jwt" even of a shared access signature, so the token itself has to tell what it is.
         token = request.body.decode("ascii", "replace") if isinstance(request.body, bytes) else request.body
         if not isinstance(token, str):
-            return _reply(400, "the token must be text")
+            return answer_of(400, "the token must be text")
         try:
-            self._grants[path_of(name)] = check_token(token, name, self._policies, self._now_ms())
+            grant = check_token(token, name, self._policies, self._now_ms())
         except TokenRefusedError as error:
-            return _reply(401, str(error))
-        return _reply(202, "Accepted")
+            return answer_of(401, str(error))
+        path = path_of(name)
+        if path and not self._exists(path):  # said only to those who would be let in
+            return answer_of(404, f"The messaging entity '{name}' could not be found.")
+        self._grants[path] = grant
+        return answer_of(202, "Accepted")
 
 
-def _reply(status: int, description: str) -> dict[str, Any]:
+def answer_of(status: int, description: str) -> dict[str, Any]:
+    """The application properties of a reply."""
     return {"status-code": Int(status), "status-description": description}

@@ -106,6 +106,7 @@ class BrokerConfig:
     journal_fsync: bool = True  # False survives kill -9 but not a power cut, and commits sooner
     journal_pages_max: int | None = None  # upper bound on the size of the journal, in SQLite pages of 4 KiB
     locks_survive_connection_loss: bool = True
+    unknown_queue_refuses_token: bool = False  # True, as the real service: 404 for the token; False: for the link
     max_frame_size: int = 1024 * 1024  # bytes
     idle_timeout: timedelta = timedelta(seconds=120)  # under 60 s the SDK's own keep-alive is too slow
     link_idle_timeout: timedelta = timedelta(minutes=10)  # an entity's link that is not used so long is detached

@@ -11,7 +11,10 @@ that nobody uses.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import traceback
+from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -26,6 +29,7 @@ from .errors import (
     AmqpError,
     CodecError,
 )
+from .faults import Fault
 from .frames import AMQP_HEADER, AMQP_TYPE, EMPTY_FRAME, SASL_HEADER, SASL_TYPE, FrameReader, frame
 from .nodes import Nodes
 from .session import HANDLE_MAX, WINDOW, Session
@@ -61,6 +65,9 @@ class Connection(asyncio.Protocol):
         self._idle_timeout_s = idle_timeout_s
         self._link_idle_s = link_idle_s
         self._locks_survive = locks_survive
+        self._faults = self._nodes.faults
+        self._frozen = False
+        self._late: deque[tuple[float, bytes]] = deque()  # (when, what) that a fault holds back
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(frame_size_max)
         self._transport: asyncio.Transport | None = None
@@ -85,6 +92,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Frames, in whatever pieces."""
+        if self._frozen:
+            return
         self.heard_at = self._loop.time()
         try:
             for kind, channel, body in self._reader.feed(data):
@@ -124,8 +133,9 @@ class Connection(asyncio.Protocol):
         for timer in (self._timer, self._links_timer, self._token_timer):
             if timer is not None:
                 timer.cancel()
+        release = not self._locks_survive or self._faults.bites(Fault.DROP_LOCKS_WITH_CONNECTION) is not None
         for session in self._sessions.values():
-            session.close(release_locks=not self._locks_survive)
+            session.close(release_locks=release)
         self._sessions.clear()
         self._out.clear()
         self._transport = None
@@ -225,7 +235,24 @@ class Connection(asyncio.Protocol):
         if self._out and self._transport is not None:
             data = b"".join(self._out)
             self._out.clear()
-            self._transport.write(data)
+            if self._frozen:
+                return
+            if self._faults.armed or self._late:
+                self._write_late(data)
+            else:
+                self._transport.write(data)
+
+    def _write_late(self, data: bytes) -> None:
+        """Adds to the way of every frame, and keeps them in order."""
+        lag = self._faults.bites(Fault.ADD_ROUND_TRIP)
+        self._late.append((self._loop.time() + (lag.value if lag else 0.0), data))
+        self._loop.call_at(self._late[-1][0], self._write_due)
+
+    def _write_due(self) -> None:
+        while self._late and (self._closing or self._late[0][0] <= self._loop.time()):
+            _due, data = self._late.popleft()
+            if self._transport is not None and not self._frozen:
+                self._transport.write(data)
 
     def hold(self, size: int) -> None:
         """So many bytes more (or, negative, fewer) wait for the journal."""
@@ -234,7 +261,7 @@ class Connection(asyncio.Protocol):
             return
         if before <= _HELD_MAX < self._held:
             self._transport.pause_reading()
-        elif self._held <= _HELD_MAX < before:
+        elif not self._frozen and self._held <= _HELD_MAX < before:
             self._transport.resume_reading()
 
     # --- ending ----------------------------------------------------------------------------------------
@@ -258,9 +285,28 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def reset(self) -> None:
+        """Ends the TCP connection without a word."""
+        if self._transport is not None:
+            sock = self._transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+
+    def freeze(self) -> None:
+        """Leaves the TCP connection open and neither reads nor writes any more, as if the other half were gone."""
+        self._frozen = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def detach_links(self, path: str | None, error: AmqpError) -> int:
+        """Detaches the links to that entity, or to any; answers how many."""
+        return sum(session.detach_links(path, error) for session in self._sessions.values())
+
     def _hang_up(self) -> None:
         self._closing = True
         self._flush()
+        self._write_due()
         if self._transport is not None:
             self._transport.close()
 

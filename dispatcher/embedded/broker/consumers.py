@@ -47,6 +47,10 @@ class ConsumerLine:
         """Whose turn it is."""
         return self._waiting[0] if self._waiting else None
 
+    def credit(self) -> int:
+        """How many messages are wanted by all of them together."""
+        return sum(consumer.credit for consumer in self._waiting)
+
     def serve_first(self) -> None:
         """The first one gets a message; it keeps its turn while it has credit."""
         consumer = self._waiting[0]

@@ -20,14 +20,17 @@ from .config import QueueConfig
 from .duplicates import DuplicateWindow
 from .errors import (
     DECODE_ERROR,
+    ENTITY_DISABLED,
     INTERNAL_ERROR,
     MESSAGE_LOCK_LOST,
     MESSAGE_NOT_FOUND,
     MESSAGE_SIZE_EXCEEDED,
     RESOURCE_LIMIT_EXCEEDED,
+    SERVER_BUSY,
     AmqpError,
     CodecError,
 )
+from .faults import Fault, Faults
 from .journal import Journal
 from .messages import Content, message_id_of
 from .model import Change, Consumer, Kind, Message
@@ -80,6 +83,7 @@ class Entity:
         queue: Queue,
         journal: Journal,
         now_ms: Callable[[], int],
+        faults: Faults,
         dead_letters: Entity | None = None,
     ) -> None:
         self.config = config
@@ -88,6 +92,8 @@ class Entity:
         self.dead_letters = dead_letters
         self._journal = journal
         self._now_ms = now_ms
+        self._faults = faults
+        self._held_back = False  # the throttle lets nothing out for now
         self._loop = asyncio.get_running_loop()
         self._receivers: dict[Consumer, Receiver] = {}
         self._pump_scheduled = False
@@ -169,12 +175,30 @@ class Entity:
         all_told.begin()
 
     def _refuse(self, contents: Sequence[Content]) -> AmqpError | None:
-        if self.queue.has_room(contents):
-            return None
+        if self._faults.armed:
+            error = self._refuse_faultily(len(contents))
+            if error is not None:
+                return error
+            if self._faults.bites(Fault.FILL_QUOTA, self.path):
+                return self._full()
+        return None if self.queue.has_room(contents) else self._full()
+
+    def _full(self) -> AmqpError:
+        limit = "" if self.queue.size_max is None else f" of {self.queue.size_max} bytes"
         return AmqpError(
-            RESOURCE_LIMIT_EXCEEDED,
-            f"The maximum entity size of {self.queue.size_max} bytes has been reached or exceeded for {self.path}.",
+            RESOURCE_LIMIT_EXCEEDED, f"The maximum entity size{limit} has been reached or exceeded for {self.path}."
         )
+
+    def refusal_of_request(self) -> AmqpError | None:
+        """Whether and why a management request is not even looked at."""
+        return self._refuse_faultily(1) if self._faults.armed else None
+
+    def _refuse_faultily(self, operations: int) -> AmqpError | None:
+        if self._faults.bites(Fault.DISABLE_QUEUE, self.path):
+            return AmqpError(ENTITY_DISABLED, f"The messaging entity '{self.path}' is disabled.")
+        if not self._faults.all_credits(operations, self.path):
+            return AmqpError(SERVER_BUSY, "The request was terminated because the entity is being throttled.")
+        return None
 
     def too_large(self, size: int) -> AmqpError:
         """The refusal of a message of that many bytes."""
@@ -230,7 +254,8 @@ class Entity:
 
     def hand_out(self) -> int:
         """Hands out what there is, up to a bound, and says how many messages that was."""
-        assigned = self.queue.assign(self._now_ms(), _ASSIGN_MAX)
+        count_max = self._allowance() if self._faults.armed else _ASSIGN_MAX
+        assigned = self.queue.assign(self._now_ms(), count_max)
         for consumer, message in assigned:
             receiver = self._receivers[consumer]
             if consumer.settled:
@@ -238,9 +263,42 @@ class Entity:
             else:
                 self._journal.delivered(self.queue, message)
                 receiver.deliver(message)
+                if self._faults.armed:
+                    self._deliver_again(message)
         if assigned:
             self._arm()
         return len(assigned)
+
+    def _allowance(self) -> int:
+        """How many messages may be handed out now; if none may, it is tried again when one may."""
+        if self._faults.is_armed(Fault.DISABLE_QUEUE, self.path):
+            return 0
+        wanted = min(_ASSIGN_MAX, self.queue.wanted())
+        allowed = self._faults.credits(wanted, self.path)
+        if allowed < wanted and not self._held_back:
+            self._held_back = True
+            self._loop.call_later(self._faults.until_credit() + 0.001, self._let_go)
+        return allowed
+
+    def _let_go(self) -> None:
+        self._held_back = False
+        if not self._stopped:
+            self.wake()
+
+    def _deliver_again(self, message: Message) -> None:
+        """The same message under the same lock, to whoever has credit next."""
+        consumer = self.queue.consumers.first()
+        if consumer is None or consumer.settled or not self._faults.bites(Fault.DUPLICATE_DELIVERY, self.path):
+            return
+        self.queue.consumers.serve_first()
+        self._receivers[consumer].deliver(message)
+
+    def revoke(self, count: int) -> int:
+        """Ends the oldest locks as if they had expired; answers how many."""
+        held = self.queue.oldest_locked(count)
+        for message in held:
+            self._submit([self.queue.begin_return(message, by_client=False)], _ignore)
+        return len(held)
 
     def take_deferred(
         self, sequences: Sequence[int], settled: bool, done: Callable[[AmqpError | list[Message]], None]

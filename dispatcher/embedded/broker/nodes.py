@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from . import management
-from .addresses import CBS, Address, parse
-from .cbs import Authorizations
+from .addresses import CBS, Address, parse, path_of
+from .cbs import Authorizations, answer_of
 from .config import Right
 from .entity import Entity
-from .errors import NOT_ALLOWED, NOT_FOUND, UNAUTHORIZED_ACCESS, AmqpError
+from .errors import ENTITY_DISABLED, NOT_ALLOWED, NOT_FOUND, UNAUTHORIZED_ACCESS, AmqpError
+from .faults import Fault, Faults
 from .links import EntitySink, RequestSink
 from .messages import Request, reply
 
@@ -53,7 +54,8 @@ class RequestNode:
 class Nodes:
     """The nodes as one connection may see them."""
 
-    def __init__(self, entities: Mapping[str, Entity], authorizations: Authorizations) -> None:
+    def __init__(self, entities: Mapping[str, Entity], authorizations: Authorizations, faults: Faults) -> None:
+        self.faults = faults
         self.on_token: Callable[[], None] = lambda: None
         self._entities = entities
         self._authorizations = authorizations
@@ -85,16 +87,27 @@ class Nodes:
             raise AmqpError(NOT_FOUND, f"The messaging entity '{address.path}' could not be found.")
         if address.management:
             return RequestNode(_management_path(address), address.path, partial(self._manage, entity))
+        if self.faults.armed and self.faults.bites(Fault.DISABLE_QUEUE, entity.path):
+            raise AmqpError(ENTITY_DISABLED, f"The messaging entity '{entity.path}' is disabled.")
         return EntityNode(address.path, entity, writable=not address.dead_letters)
 
     def _put_token(self, request: Request, send: Callable[[bytes], None]) -> None:
-        send(reply(request.message_id, self._authorizations.handle(request), None))
+        name = request.properties.get("name")
+        if self.faults.armed and self.faults.bites(Fault.DENY_TOKENS, path_of(name) if isinstance(name, str) else None):
+            answer = answer_of(401, "the broker was told to deny this")
+        else:
+            answer = self._authorizations.handle(request)
+        send(reply(request.message_id, answer, None))
         self.on_token()
 
     def _manage(self, entity: Entity, request: Request, send: Callable[[bytes], None]) -> None:
         right = management.right_for(request)
         if not self._authorizations.allows(entity.path, right):
             management.refuse(send, request, missing_right(right, entity.path))
+            return
+        refused = entity.refusal_of_request()
+        if refused is not None:
+            management.refuse(send, request, refused)
             return
         management.handle(entity, send, request)
 

@@ -213,10 +213,10 @@ def encode_transfer(
     return b"\x00\x53\x14\xc0" + bytes((len(body) + 1, 6)) + body
 
 
-def disposition_frame(channel: int, role: bool, delivery_id: int, state: bytes) -> bytes:
-    """A whole frame that settles one delivery with an encoded state."""
+def disposition_frame(channel: int, role: bool, delivery_id: int, state: bytes, last: int | None = None) -> bytes:
+    """A whole frame that settles one delivery, or all up to the last one, with an encoded state."""
     size = 10 + len(state)
-    if size < 255:
+    if size < 255 and last is None:
         return b"".join(
             (
                 _FRAME_HEAD.pack(size + 12, 2, 0, channel),
@@ -228,6 +228,8 @@ def disposition_frame(channel: int, role: bool, delivery_id: int, state: bytes) 
             )
         )
     fields = [codec.encode(role), b"\x70" + _U32.pack(delivery_id), _NULL, b"\x41", state]
+    if last is not None:
+        fields[2] = b"\x70" + _U32.pack(last)
     body = _performative(DISPOSITION, fields)
     return _FRAME_HEAD.pack(len(body) + 8, 2, 0, channel) + body
 

@@ -115,6 +115,15 @@ class Queue:
             return None
         return message
 
+    def oldest_locked(self, count_max: int) -> list[Message]:
+        """Messages that are out, the oldest first."""
+        held = sorted((m for m in self._locked.values() if not m.busy), key=lambda message: message.sequence)
+        return held[:count_max]
+
+    def wanted(self) -> int:
+        """How many messages could be handed out now, if nothing stood in the way."""
+        return min(self._available_count, self.consumers.credit())
+
     def next_deadline_ms(self) -> int | None:
         """When `expire` should next be called."""
         heads = [heap[0][0] for heap in (self._expiries, self._due, self._lifetimes) if heap]

@@ -17,16 +17,19 @@ from typing import Self
 
 import structlog
 
+from .addresses import parse
 from .cbs import Authorizations
 from .config import AccessPolicy, BrokerConfig, QueueConfig, TlsFiles
 from .connection import Connection
 from .duplicates import DuplicateWindow
 from .entity import Entity
 from .errors import BrokerError
+from .faults import Faults
 from .journal import Journal, MemoryJournal, SqliteJournal
 from .model import QueueCounts
 from .nodes import Nodes
 from .queue import Queue
+from .stage import BrokerStage
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +68,7 @@ class Broker:
         self._journal_problem: str | None = None
         self._all_gone = asyncio.Event()
         self._port = config.port
+        self.faults = Faults(BrokerStage(self._connections, self._entities), time.monotonic)
         keys = config.shared_access_keys.items()
         policies = [*(AccessPolicy(name, key) for name, key in keys), *config.access_policies]
         self._policies = {policy.name: policy for policy in policies}
@@ -108,9 +112,9 @@ class Broker:
             name = config.name.lower()
             queue, dead_queue = queues[name]
             path = f"{name}/$deadletterqueue"
-            dead = Entity(config, path, dead_queue, journal, _wall_clock_ms)
+            dead = Entity(config, path, dead_queue, journal, _wall_clock_ms, self.faults)
             self._entities[path] = dead
-            self._entities[name] = Entity(config, name, queue, journal, _wall_clock_ms, dead)
+            self._entities[name] = Entity(config, name, queue, journal, _wall_clock_ms, self.faults, dead)
         for entity in self._entities.values():
             entity.start()
 
@@ -172,7 +176,10 @@ class Broker:
         return connection
 
     def _make_nodes(self) -> Nodes:
-        return Nodes(self._entities, Authorizations(self._policies, _wall_clock_ms))
+        return Nodes(self._entities, Authorizations(self._policies, _wall_clock_ms, self._exists), self.faults)
+
+    def _exists(self, path: str) -> bool:
+        return not self.config.unknown_queue_refuses_token or parse(path).path in self._entities
 
     def _lost(self, connection: Connection) -> None:
         self._connections.discard(connection)

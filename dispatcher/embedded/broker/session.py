@@ -16,6 +16,7 @@ import structlog
 
 from . import performatives as p
 from .config import Right
+from .confirming import Confirmations
 from .entity import Settlement, Verdict
 from .errors import (
     INVALID_FIELD,
@@ -64,6 +65,7 @@ class Session:
         self._wire = wire
         self._now = asyncio.get_running_loop().time
         self._nodes = nodes
+        self._confirmations = Confirmations(wire, channel, nodes.faults)
         self._links: dict[int, _Link] = {}
         self._needs: dict[int, tuple[str, Right | None]] = {}  # what each link needs a token for
         self._leaving: set[int] = set()  # detached from this side; what the peer sent before it knew is passed over
@@ -169,7 +171,7 @@ class Session:
         link.transfer(fields, payload)
 
     def on_disposition(self, fields: list[Any]) -> None:
-        """Deliveries are settled by the receiver. One answer each: the SDK is slow with ranges."""
+        """Deliveries are settled by the receiver."""
         role, first, last, settled, state = fields[:5]
         if role is not p.ROLE_RECEIVER or not isinstance(first, int):
             return
@@ -185,6 +187,9 @@ class Session:
         if entry is None:
             return
         link, token = entry
+        path = link.entity.path
+        if self._confirmations.loses(path):
+            return
         settlement, echo = read_outcome(state)
         if settlement is None:
             return
@@ -193,8 +198,7 @@ class Session:
 
         def done(error: AmqpError | None) -> None:
             if not settled:
-                answer = echo if error is None else p.rejected_state(error)
-                self._wire.write(p.disposition_frame(self.channel, p.ROLE_SENDER, delivery_id, answer))
+                self._confirmations.confirm(delivery_id, echo if error is None else p.rejected_state(error), path)
 
         link.entity.settle(token, settlement, done)
 
@@ -248,6 +252,14 @@ class Session:
             else:
                 earliest = min(earliest, link.used_at)
         return earliest
+
+    def detach_links(self, path: str | None, error: AmqpError) -> int:
+        """Detaches the links to that entity, or to any; answers how many."""
+        needs = self._needs
+        handles = [h for h in self._links if needs[h][1] is not None and path in (None, needs[h][0])]
+        for handle in handles:
+            self.close_link(handle, error)
+        return len(handles)
 
     def pause(self, paused: bool) -> None:
         """The connection is full, or has room again: what receives waits, or goes on."""

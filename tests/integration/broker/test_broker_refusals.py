@@ -40,6 +40,19 @@ async def test_an_unknown_queue_is_not_found(client: ServiceBusClient) -> None:
         await client.get_queue_receiver("nowhere").__aenter__()
 
 
+async def test_an_unknown_queue_can_be_refused_as_the_real_service_does_it() -> None:
+    config = BrokerConfig(queues=(QueueConfig("jobs"),), unknown_queue_refuses_token=True)
+    async with (
+        Broker(config) as broker,
+        ServiceBusClient.from_connection_string(broker.connection_string, retry_total=0) as client,
+    ):
+        await send(client, "jobs", "one")
+        with pytest.raises(ServiceBusAuthenticationError) as refusal:
+            await client.get_queue_sender("nowhere").__aenter__()
+        assert "Status code: 404" in str(refusal.value.inner_exception)
+        assert "could not be found" in str(refusal.value.inner_exception)
+
+
 async def test_queue_names_ignore_case(broker: Broker, client: ServiceBusClient) -> None:
     await send(client, "JOBS", "one")
     assert broker.counts("Jobs").active == 1

@@ -17,6 +17,10 @@ NAME = "sb://127.0.0.1:5672/jobs"
 NOW = 1_000_000_000
 
 
+def anything(_path: str) -> bool:
+    return True
+
+
 def token(audience: str = NAME, name: str = "name", key: str = "s3cret/+=", expiry: int = NOW + 60) -> str:
     made: str = generate_sas_token(audience, name, key, expiry)
     return made
@@ -56,20 +60,20 @@ def put_token(authorizations: Authorizations, name: str, body: Any) -> dict[str,
     [("jobs", True), ("jobs/$deadletterqueue", True), ("jobs2", False), ("other", False), ("", False)],
 )
 def test_a_token_opens_its_entity_and_what_is_below_it(path: str, allowed: bool) -> None:
-    authorizations = Authorizations(KEYS, lambda: NOW * 1000)
+    authorizations = Authorizations(KEYS, lambda: NOW * 1000, anything)
     assert put_token(authorizations, NAME.upper().replace("SB:", "sb:"), token(NAME))["status-code"] == 202
     assert authorizations.allows(path) is allowed
 
 
 def test_a_token_for_the_namespace_opens_every_entity() -> None:
-    authorizations = Authorizations(KEYS, lambda: NOW * 1000)
+    authorizations = Authorizations(KEYS, lambda: NOW * 1000, anything)
     assert put_token(authorizations, "sb://127.0.0.1:5672/", token("sb://127.0.0.1:5672/"))["status-code"] == 202
     assert authorizations.allows("anything")
 
 
 def test_a_token_opens_nothing_after_its_expiry_unless_it_is_renewed() -> None:
     now = [NOW * 1000]
-    authorizations = Authorizations(KEYS, lambda: now[0])
+    authorizations = Authorizations(KEYS, lambda: now[0], anything)
     put_token(authorizations, NAME, token())
     assert authorizations.next_expiry_ms() == (NOW + 60) * 1000
     now[0] += 60_000
@@ -81,11 +85,11 @@ def test_a_token_opens_nothing_after_its_expiry_unless_it_is_renewed() -> None:
 
 @pytest.mark.parametrize("body", [None, 7, b"\xff", "SharedAccessSignature sr=x"])
 def test_what_is_no_token_is_answered_not_raised(body: Any) -> None:
-    assert put_token(Authorizations(KEYS, lambda: 0), NAME, body)["status-code"] in (400, 401)
+    assert put_token(Authorizations(KEYS, lambda: 0, anything), NAME, body)["status-code"] in (400, 401)
 
 
 def test_a_wrong_key_gets_401() -> None:
-    reply = put_token(Authorizations(KEYS, lambda: NOW * 1000), NAME, token(key="wrong"))
+    reply = put_token(Authorizations(KEYS, lambda: NOW * 1000, anything), NAME, token(key="wrong"))
     assert reply["status-code"] == 401
 
 
@@ -100,7 +104,7 @@ def test_a_wrong_key_gets_401() -> None:
 )
 def test_a_token_gives_the_rights_of_its_key_and_no_others(rights: set[Right], allowed: set[Right]) -> None:
     policy = AccessPolicy("name", "s3cret/+=", frozenset(rights))
-    authorizations = Authorizations({"name": policy}, lambda: NOW * 1000)
+    authorizations = Authorizations({"name": policy}, lambda: NOW * 1000, anything)
     put_token(authorizations, NAME, token())
     assert {right for right in Right if authorizations.allows("jobs", right)} == allowed
     assert authorizations.allows("jobs")
@@ -109,6 +113,13 @@ def test_a_token_gives_the_rights_of_its_key_and_no_others(rights: set[Right], a
 @pytest.mark.parametrize(("queue", "status"), [("Jobs", 202), ("other", 401), ("job", 401)])
 def test_a_key_of_one_queue_opens_no_other(queue: str, status: int) -> None:
     policy = AccessPolicy("name", "s3cret/+=", queue=queue)
-    authorizations = Authorizations({"name": policy}, lambda: NOW * 1000)
+    authorizations = Authorizations({"name": policy}, lambda: NOW * 1000, anything)
     assert put_token(authorizations, NAME, token())["status-code"] == status
     assert put_token(authorizations, "sb://127.0.0.1:5672/", token("sb://127.0.0.1:5672/"))["status-code"] == 401
+
+
+def test_a_good_token_for_an_entity_that_is_not_there_is_told_so_and_a_bad_one_is_not() -> None:
+    authorizations = Authorizations(KEYS, lambda: NOW * 1000, lambda path: path != "jobs")
+    assert put_token(authorizations, NAME, token())["status-code"] == 404
+    assert put_token(authorizations, NAME, token(key="wrong"))["status-code"] == 401
+    assert not authorizations.allows("jobs")
