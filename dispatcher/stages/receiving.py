@@ -24,6 +24,8 @@ async def receive(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies
     count = 0
     for queue in ports.queues.values():
         room = max(0, policy.lookahead_max - len(memory.inflight))
+        # Ruled items that the broker would not settle may wait to be delivered and deferred: they are known already.
+        room += len(memory.ask_again_at)
         deliveries = await queue.receive(room)
         count += len(deliveries)
         poison: dict[str, tuple[Delivery, DeadLetter]] = {}
