@@ -153,6 +153,8 @@ def _claimed(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies, ope
         memory.drafted.add(item.id)
     placed = wanted.placed
     waiting = {lane.key.tenant for lane in memory.inflight.lanes()}
+    # Who waits for nothing has no claim on the past either: when it comes back it starts level.
+    memory.served = {who: much for who, much in memory.served.items() if who in waiting or who == wanted.tenant}
     weight = policy.tenant_weights.get(wanted.tenant, 1)
     memory.served[wanted.tenant] = after_service(
         memory.served, waiting, wanted.tenant, placed.shape.completions, weight
@@ -267,6 +269,7 @@ async def _renew_or_cancel(memory: Memory, ports: Ports, attempt: Attempt, now: 
         return  # a create of this leader, or of the one before, may still land
     try:
         memory.draft.renew(attempt.name, now)
+        attempt.create_unknown = False  # none of before can land any more
     except NoRoom as no_room:
         ports.events.emit("attempt.cancelled", job=attempt.name, why=str(no_room))
         await _rule_unseen(memory, ports, attempt, rules.cancelled(attempt.record))

@@ -147,6 +147,7 @@ def _claim(memory: Memory, stored: StoredRecord, record: Record, stage: Stage, *
     attempt = Attempt(record, stored.uid, stored.version, stage, carried_on=carried_on)
     attempt.followed = set(record.rulings)
     attempt.recalled = set(record.rulings)
+    attempt.create_unknown = stage is Stage.OPENED  # the leader before may have sent it
     memory.attempts[record.name] = attempt
     for index, item in enumerate(record.items):
         ruling = record.rulings.get(index)
