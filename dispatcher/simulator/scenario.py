@@ -191,7 +191,7 @@ def _budgets(random: Random, tasks: list[Task], virtual: VirtualNodePolicy, wind
 
 def _times(random: Random, window: WindowKind) -> int:
     """How many of the largest batches a budget holds at once; what is used up comes back with the window's end."""
-    return random.choice((2, 3, 100) if window is WindowKind.HOUR else (6, 12, 100))
+    return random.choice((2, 3, 100) if window is WindowKind.HOUR else (12, 20, 100))
 
 
 def _worst(task: Task, virtual: VirtualNodePolicy) -> Money:

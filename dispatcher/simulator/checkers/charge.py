@@ -36,7 +36,9 @@ class ChargedInFull(Law):
             self._estimated.add(facts["job"])
 
     def finish(self) -> None:
-        """Every Job's bill against its charge."""
+        """Every Job's bill against its charge, where all of them are over."""
+        if not self.world.drained:
+            return
         groups: dict[str, list[Group]] = defaultdict(list)
         for group in self.world.meter.groups.values():
             groups[group.job].append(group)
