@@ -10,8 +10,8 @@ start the item again: the Job is stopped. "Failed" in between proves nothing: th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -232,15 +232,32 @@ def outlived(attempt: Attempt, deadline: timedelta, now: datetime) -> list[PodSe
 
 
 def with_evidence(record: Record, found: Mapping[str, tuple[PodSeen, str]]) -> dict[int, dict[str, Failure]]:
-    """The record's evidence with newly failed pods added: by uid the pod and the tail of its log."""
+    """The record's evidence with newly failed pods added: by uid the pod and the tail of its log.
+
+    Of each position the last failure alone keeps its tail.
+    """
     evidence = {index: dict(failures) for index, failures in record.evidence.items()}
     for uid, (pod, tail) in found.items():
         cause = pod.cause or (FailureCause.EVICTED if pod.disrupted else FailureCause.APPLICATION)
         message = pod.message or pod.reason
         if not message and pod.exit_code is not None:
             message = f"exit code {pod.exit_code}"
-        evidence.setdefault(pod.index, {})[uid] = Failure(cause, message[:500], _end_of(tail))
+        before = evidence.get(pod.index, {})
+        last = Failure(cause, message[:500], _end_of(tail))
+        evidence[pod.index] = {**_bare(before), uid: last}
     return evidence
+
+
+def without_tails(
+    evidence: Mapping[int, Mapping[str, Failure]], ruled: Container[int]
+) -> dict[int, Mapping[str, Failure]]:
+    """The evidence without the logs of positions that are ruled: the ruling has the last one, and a record's
+    annotations may take 256 KiB in all."""
+    return {index: _bare(failures) if index in ruled else failures for index, failures in evidence.items()}
+
+
+def _bare(failures: Mapping[str, Failure]) -> dict[str, Failure]:
+    return {uid: replace(failure, log_tail="") for uid, failure in failures.items()}
 
 
 def _end_of(log: str) -> str:

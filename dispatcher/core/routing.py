@@ -126,12 +126,16 @@ class Room:
         self._circuit = circuit
         self._active = Counter(active)
         self._frozen = ledger.frozen
+        self._clock_behind_until = ledger.written if ledger.written is not None and now < ledger.written else None
         self._full = ledger_full
 
     def route(self, demand: Demand) -> Placed | Held | Rejected:
         """The verdict on one demand; room for a placed one is used up."""
         if self._full:
             return Held(HoldReason.LEDGER_FULL, detail="the ledger is near its size limit; attempts must close first")
+        if self._clock_behind_until is not None:
+            detail = "the clock is before the ledger's last write"
+            return Held(HoldReason.CLOCK_BEHIND, self._clock_behind_until, detail)
         task = demand.task
         parallelism = task.parallelism_max - self._active[task.name]
         if parallelism <= 0:

@@ -36,8 +36,10 @@ class HoldReason(StrEnum):
     RETRY_DELAY = "retry_delay"
     """A failed item waits before its next attempt."""
     VIRTUAL_NODE_FROZEN = "virtual_node_frozen"
-    """The ledger was lost or an overrun is open: an operator must look first."""
+    """The ledger was lost: an operator must look first. (An overrun shows as a budget that is exhausted.)"""
     LEDGER_FULL = "ledger_full"
+    CLOCK_BEHIND = "clock_behind"
+    """Our clock is before the ledger's last write: until it has caught up nobody can tell which window it is."""
     LAUNCHES_PER_CYCLE = "launches_per_cycle"
     """This cycle has launched as much as one may; the next goes on at once."""
 

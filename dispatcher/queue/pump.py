@@ -195,9 +195,7 @@ class Pump:
             for _ in received:
                 async with self._pace.turn():
                     pass
-        # The first message after a lull is rung for together with what comes close behind it.
-        if not (probing and received and self.holding.room > 0):
-            self._ring()
+        self._ring()
 
     async def _pause(self, receiver: ServiceBusReceiver) -> None:
         self._ring()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from dispatcher.core import attempts as rules
 from dispatcher.core.attempts import Attempt
 from dispatcher.core.circuit import Circuit
+from dispatcher.core.failures import FailureCause
 from dispatcher.core.observations import PodSeen
 from dispatcher.core.policy import Policy
 from dispatcher.core.records import Record, Ruling, decode, to_annotations
@@ -39,10 +40,12 @@ async def write_evidence(
             _report_to_circuit(memory, ports, policy, attempt, evidence[pod.index][pod.uid].cause)
 
 
-def _report_to_circuit(memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, cause: object) -> None:
+def _report_to_circuit(memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, cause: FailureCause) -> None:
     before = memory.circuit
     now = ports.clock.now()
-    if not RETRY_RULES[cause].opens_circuit:  # type: ignore[index] # a FailureCause, by the evidence's type
+    if cause in (FailureCause.APPLICATION, FailureCause.ITEM_TIMEOUT):
+        report_success(memory, ports, attempt.name)  # its program ran: whatever it did, the place works
+    if not RETRY_RULES[cause].opens_circuit:
         return
     if attempt.name in memory.probes:
         memory.probes.discard(attempt.name)
@@ -54,7 +57,7 @@ def _report_to_circuit(memory: Memory, ports: Ports, policy: Policy, attempt: At
 
 
 def report_success(memory: Memory, ports: Ports, name: str) -> None:
-    """A pod ran to its end on the virtual node: its circuit closes."""
+    """A pod ran on the virtual node: its circuit closes."""
     memory.probes.discard(name)
     if memory.circuit.is_open:
         ports.events.emit("circuit.closed", job=name)
@@ -64,7 +67,8 @@ def report_success(memory: Memory, ports: Ports, name: str) -> None:
 async def write_rulings(ports: Ports, attempt: Attempt, rulings: Mapping[int, Ruling]) -> bool:
     """Writes rulings where there are none yet. False: not written; the record as it stands was read instead."""
     merged = {**rulings, **attempt.record.rulings}
-    return await _replace(ports, attempt, replace(attempt.record, rulings=merged))
+    evidence = rules.without_tails(attempt.record.evidence, merged)
+    return await _replace(ports, attempt, replace(attempt.record, rulings=merged, evidence=evidence))
 
 
 async def write_job(ports: Ports, attempt: Attempt, record: Record) -> bool:

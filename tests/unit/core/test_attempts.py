@@ -1,5 +1,6 @@
 """What may be ruled of an attempt from what was seen of it, and what must be stopped."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -17,6 +18,7 @@ from dispatcher.core.attempts import (
     stuck_pods,
     unexamined,
     with_evidence,
+    without_tails,
 )
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.observations import JobCondition, JobSeen, PodPhase, PodSeen
@@ -305,3 +307,12 @@ def test_deadlines_of_days_are_kept_exactly() -> None:
     job = a_job_seen(marked_for_deletion=True)
     attempt = an_attempt(job=job, pods=[a_pod_seen()])
     assert outlived(attempt, timedelta(days=2), NOW + timedelta(days=2)) == []
+
+
+def test_of_each_position_the_last_failure_alone_keeps_its_tail_and_a_ruled_one_keeps_none() -> None:
+    first, second = (a_pod_seen(0, uid, phase=PodPhase.FAILED) for uid in ("u1", "u2"))
+    once = replace(a_record(2), evidence=with_evidence(a_record(2), {"u1": (first, "first log")}))
+    twice = with_evidence(once, {"u2": (second, "second log")})
+    assert [failure.log_tail for failure in twice[0].values()] == ["", "second log"]
+    assert [failure.log_tail for failure in without_tails(twice, {0})[0].values()] == ["", ""]
+    assert [failure.log_tail for failure in without_tails(twice, {1})[0].values()] == ["", "second log"]

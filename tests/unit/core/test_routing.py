@@ -272,3 +272,9 @@ def test_the_waves_of_a_retry_are_paid_for_in_full() -> None:
 @pytest.mark.parametrize("wait", [seconds(0), HOUR])
 def test_a_retry_has_waited_before_and_spills_at_once(wait: object) -> None:
     assert placed(a_room().route(a_demand(2, whole=True, may_spill_at_once=True, waiting_since=NOW - wait)))
+
+
+def test_with_a_clock_before_the_ledgers_last_write_nothing_is_launched() -> None:
+    ledger = Ledger(written=NOW + MINUTE)
+    verdict = a_room(headroom=a_headroom(a_node()), ledger=ledger).route(a_demand())
+    assert held(verdict) == (HoldReason.CLOCK_BEHIND, NOW + MINUTE)
