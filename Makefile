@@ -17,8 +17,8 @@ $(STAMP): requirements/dev.txt examples/requirements.txt pyproject.toml scripts/
 	@PYTHON="$(PYTHON)" scripts/make-venv $(VENV)
 	@echo "Installing pinned dependencies into $(VENV) (about a minute, once)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/requirements.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-warn-conflicts --no-deps --require-hashes -r examples/requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-warn-conflicts --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(STAMP) ## A burst of real work on this machine, from an empty folder to a verdict (ITEMS= SEED= BUDGET_USD= SUBNET= OUTPUT=)
