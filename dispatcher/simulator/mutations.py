@@ -324,7 +324,8 @@ PLAN = "law 5: plan"
 HELD = "law 6: held with a reason"
 DRAINS = "law 8: drains"
 
-UNSEEN = {Fault.POD_DELETED: 0.3, Fault.JOB_DELETED: 0.2, Fault.STALE_WATCH: 0.5}
+UNSEEN = {Fault.POD_DELETED: 0.5, Fault.JOB_DELETED: 0.3, Fault.MISSED_EVENT: 0.4}
+"""Pods come and go while nobody looks."""
 
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
@@ -337,13 +338,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "act on after a refusal",
         "a leader whose write of the ledger was refused goes on with what it has in mind",
         [(bookkeeping, "write", _write_and_go_on)],
-        (ADMISSION, COVER, ONE_JOB, SETTLED),
+        (ADMISSION, COVER, CHARGE, CAPACITY, ONE_JOB, SETTLED),
     ),
     Mutation(
         "take over without a fence",
         "a new leader reads the ledger and does not write it back: the old one's writes are still accepted",
         [(leading, "_fence", _fence_without_write)],
-        (ONE_JOB, SETTLED),
+        (ONE_JOB, SETTLED, DRAINS),
     ),
     Mutation(
         "give up without an answer",
@@ -376,6 +377,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a retry's record that a stalled leader created once more is believed",
         [(leading, "_over", _none_is_over)],
         (ONE_JOB, SETTLED),
+        {Fault.STALLED_LEADER: 0.02, Fault.CRASH_AFTER: 0.02, Fault.POD_REFUSED: 0.4},
     ),
     Mutation(
         "rule twice",

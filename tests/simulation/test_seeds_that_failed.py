@@ -23,7 +23,6 @@ from dispatcher.simulator.mutations import (
     CHARGE,
     COVER,
     DRAINS,
-    HELD,
     MUTATIONS,
     ONE_JOB,
     SETTLED,
@@ -47,8 +46,9 @@ def _caught(patches: Patches, *laws: str, seed: int = 0, faults: Mapping[Fault, 
     assert without.held, f"{without.law}: {without.text}"
 
 
-def _mutation(name: str) -> Patches:
-    return next(mutation.patches for mutation in MUTATIONS if mutation.name == name)
+def _mutation_is_caught(name: str) -> None:
+    mutation = next(mutation for mutation in MUTATIONS if mutation.name == name)
+    _caught(mutation.patches, *mutation.caught_by, faults=mutation.faults)
 
 
 def test_a_pod_that_was_charged_and_dropped_at_once_was_charged_again() -> None:
@@ -65,7 +65,15 @@ def test_a_pod_that_was_charged_and_dropped_at_once_was_charged_again() -> None:
         sight.dropped = dropped
 
     right = accounting._charge
-    _caught([(accounting, "_charge", charge)], ADMISSION, COVER, CAPACITY, DRAINS, faults=UNSEEN)
+    _caught(
+        [(accounting, "_charge", charge)],
+        ADMISSION,
+        COVER,
+        CAPACITY,
+        DRAINS,
+        seed=60,
+        faults={**UNSEEN, Fault.POD_EVICTED: 0.4},
+    )
 
 
 def test_the_delay_of_our_own_sightings_was_taken_for_an_overrun() -> None:
@@ -77,7 +85,7 @@ def test_the_delay_of_our_own_sightings_was_taken_for_an_overrun() -> None:
 
 
 def test_what_came_and_went_unseen_cost_nothing_and_used_no_create() -> None:
-    _caught(_mutation("unseen is free"), CHARGE, COVER, CAPACITY, faults=UNSEEN)
+    _mutation_is_caught("unseen is free")
 
 
 def test_an_end_by_a_clock_that_is_behind_was_charged_too_little() -> None:
@@ -85,7 +93,7 @@ def test_an_end_by_a_clock_that_is_behind_was_charged_too_little() -> None:
 
 
 def test_a_retrys_record_that_was_created_once_more_came_to_life_again() -> None:
-    _caught(_mutation("late records live"), ONE_JOB, SETTLED, seed=64)
+    _mutation_is_caught("late records live")
 
 
 def test_a_record_and_a_job_that_landed_late_made_a_second_live_job() -> None:
@@ -130,12 +138,12 @@ def test_a_copy_was_asked_for_together_with_its_first_that_was_gone_for_ever() -
         await right(memory, replace(ports, queues={**ports.queues, queue: Once()}), tallies, queue, chunk)  # type: ignore[dict-item]
 
     right = settling._remove
-    faults = {Fault.TWO_LEADERS: 0.1, Fault.LOST_ANSWER: 0.1, Fault.LOCK_LOST: 0.3}
-    _caught([(settling, "_remove", remove)], DRAINS, faults=faults)
+    faults = {Fault.TWO_LEADERS: 0.2, Fault.CRASH_AFTER: 0.05, Fault.LATE_ACT: 0.2, Fault.LOST_ACT: 0.2}
+    _caught([(settling, "_remove", remove)], DRAINS, seed=60, faults=faults)
 
 
 def test_the_tenant_whose_name_came_last_starved() -> None:
-    _caught(_mutation("turn by name"), HELD, seed=190)
+    _mutation_is_caught("turn by name")
 
 
 def test_pods_of_a_released_job_were_taken_for_gone_while_they_ran_out() -> None:

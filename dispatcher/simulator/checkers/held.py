@@ -17,8 +17,8 @@ from dispatcher.memory import Memory
 from dispatcher.simulator.checkers.law import Law
 from dispatcher.simulator.world import World
 
-TURNS_MAX = 8
-"""So many full turns of every other tenant may go by: weights are at most 3, and turns come in batches."""
+TURNS_MAX = 16
+"""So many full batches of others may go by: weights are at most 3, and who was held by its own budget catches up."""
 UNEXPLAINED_MAX = 5
 """A launch whose record could not be written leaves its items where they were, without a hold, for that cycle."""
 _OWN = {HoldReason.BUDGET_EXHAUSTED, HoldReason.LINGER, HoldReason.WAITING_TO_SPILL}
