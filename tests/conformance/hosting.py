@@ -15,7 +15,7 @@ from pathlib import Path
 from dispatcher.embedded.broker import Broker, BrokerConfig, TlsFiles
 
 SUFFIX = ".servicebus.windows.net"
-TLS_FOLDER = "CONFORMANCE_TLS_FOLDER"  # in the environment: where `run` has put a certificate for localhost
+TLS_FOLDER = "CONFORMANCE_TLS_FOLDER"  # in the environment: where `run` has put a certificate for all hosts
 
 _ports: dict[str, int] = {}
 
@@ -26,9 +26,9 @@ def tls_files() -> TlsFiles:
     return TlsFiles(folder / "certificate.pem", folder / "key.pem")
 
 
-def port_of(host: str) -> int:
-    """The port of a host, or one where nobody listens: no test leaves this machine."""
-    return _ports.get(host.lower(), 1)
+def port_of(host: str) -> int | None:
+    """The port of the broker that is this host."""
+    return _ports.get(host.lower())
 
 
 @contextmanager

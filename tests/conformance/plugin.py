@@ -1,26 +1,31 @@
 """What the SDK's tests find instead of live Azure; loaded by pytest in the process that runs them.
 
-Helper packages that are not published are stubbed, as far as the tests use them. Connections go to the broker of
-the test, over TLS with the certificate of this run, which is trusted like any other. Nothing of the SDK's client
-is changed but where it connects to.
+Helper packages that are not published are stubbed, as far as the tests use them. The names of namespaces are
+resolved to the brokers of the tests, and the certificate of this run is trusted like any other. Nothing of the
+SDK itself is changed.
 """
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import functools
 import logging
+import re
+import socket
 import sys
 import types
+from collections.abc import Callable
 from enum import Enum
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import certifi
 import pytest
 import structlog
-from azure.servicebus import ServiceBusSharedKeyCredential, TransportType
-from azure.servicebus._common._configuration import Configuration
+from azure.core.credentials import AzureNamedKeyCredential
+from azure.servicebus import TransportType
 
 from . import hosting, preparers
 
@@ -35,6 +40,20 @@ class AccessRights(Enum):
     listen = "Listen"
 
 
+class RecordedTestCase:
+    """What the tests inherit from; nothing is recorded."""
+
+    @staticmethod
+    def await_prepared_test(test: Callable[..., Any]) -> Callable[..., Any]:
+        """Runs the coroutine of a test, which is an ordinary function from here on."""
+
+        @functools.wraps(test)
+        def run(self: object, *arguments: Any, **named: Any) -> None:
+            asyncio.run(test(self, *arguments, **named))
+
+        return run
+
+
 def _module(name: str, **members: Any) -> None:
     module = types.ModuleType(name)
     module.__dict__.update(members)
@@ -45,16 +64,16 @@ def _nothing(*_args: Any, **_kwargs: Any) -> None:
     """Recordings are sanitized by these; here nothing is recorded."""
 
 
-def _credential(*_args: Any, **_kwargs: Any) -> ServiceBusSharedKeyCredential:
+def _credential(*_args: Any, **_kwargs: Any) -> AzureNamedKeyCredential:
     """The tests ask for an identity; here every identity is the root key."""
-    return ServiceBusSharedKeyCredential(preparers.KEY_NAME, preparers.KEY)
+    return AzureNamedKeyCredential(preparers.KEY_NAME, preparers.KEY)
 
 
 def _install_stubs() -> None:
     _module(
         "devtools_testutils",
-        AzureMgmtRecordedTestCase=object,
-        AzureRecordedTestCase=object,
+        AzureMgmtRecordedTestCase=RecordedTestCase,
+        AzureRecordedTestCase=RecordedTestCase,
         get_credential=_credential,
         set_custom_default_matcher=_nothing,
     )
@@ -70,20 +89,20 @@ def _install_stubs() -> None:
     sys.modules["servicebus_preparer"] = preparers
 
 
-def _connect_to_loopback() -> None:
-    original = Configuration.__init__
+def _resolve_to_loopback() -> None:
+    """Names of namespaces lead to their brokers; other names lead nowhere, so no test leaves this machine."""
+    original = socket.getaddrinfo
 
-    @functools.wraps(original)
-    def configure(self: Configuration, **options: Any) -> None:
-        text = str(options["hostname"])
-        host = (urlparse(text).hostname if "//" in text else text.partition(":")[0]) or ""
-        wants_amqp = options.get("transport_type", TransportType.Amqp) is TransportType.Amqp
-        if host.endswith(hosting.SUFFIX) and wants_amqp and not options.get("custom_endpoint_address"):
-            options["custom_endpoint_address"] = f"sb://localhost:{hosting.port_of(host)}"
-            options["transport_type"] = TransportType.Amqp
-        original(self, **options)
+    def resolve(host: Any, port: Any, *more: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name is None or name == "localhost" or name.startswith("127."):
+            return original(host, port, *more, **options)
+        found = hosting.port_of(name)
+        if found is None:
+            raise socket.gaierror(socket.EAI_NONAME, f"{name} is nowhere")
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", found))]
 
-    Configuration.__init__ = configure  # type: ignore[method-assign]
+    socket.getaddrinfo = resolve
 
 
 def _trust_the_certificate() -> None:
@@ -97,7 +116,7 @@ def _trust_the_certificate() -> None:
 
 
 _install_stubs()
-_connect_to_loopback()
+_resolve_to_loopback()
 _trust_the_certificate()
 
 
@@ -107,11 +126,34 @@ def test_proxy() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is out of scope is skipped by what it needs, not by its name."""
+    """Skips what is out of scope, by what it uses and not by its name, and has the long sleepers start early."""
     for item in items:
         callspec = getattr(item, "callspec", None)
-        if callspec is not None and callspec.params.get("socket_transport") is TransportType.AmqpOverWebsocket:
+        transport = callspec.params.get("socket_transport") if callspec is not None else None
+        if transport is TransportType.AmqpOverWebsocket or (transport is None and "AmqpOverWebsocket" in _source(item)):
             item.add_marker(pytest.mark.skip(reason="out of scope: AMQP over WebSocket"))
         needed = getattr(getattr(item, "function", None), "preparers", [])
         if any(preparer.options.get("requires_session") for preparer in needed):
             item.add_marker(pytest.mark.skip(reason="out of scope: sessions"))
+    items.sort(key=_sleeps, reverse=True)
+    # A worker is given two tests at a time: a long one and a short one.
+    half = (len(items) + 1) // 2
+    long, short = items[:half], items[half:][::-1]
+    items[:] = [item for pair in zip_longest(long, short) for item in pair if item is not None]
+
+
+@functools.cache
+def _sources(path: Path) -> dict[str, str]:
+    """The text of each function of a file; decorators hide them from `inspect`."""
+    text = path.read_text(encoding="utf-8")
+    functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return {node.name: ast.get_source_segment(text, node) or "" for node in functions}
+
+
+def _source(item: pytest.Item) -> str:
+    return _sources(item.path).get(item.name.partition("[")[0], "")
+
+
+def _sleeps(item: pytest.Item) -> int:
+    """Seconds of sleep and of waiting that are written in the test."""
+    return sum(int(number) for number in re.findall(r"(?:sleep\(|seconds=|timeout=|wait_time=)(\d+)", _source(item)))

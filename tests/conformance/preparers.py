@@ -51,7 +51,11 @@ class Plan:
         """The broker that has all of it."""
         queues = tuple(self.queues) or (QueueConfig("unused"),)
         config = BrokerConfig(
-            queues, shared_access_keys={KEY_NAME: KEY}, access_policies=tuple(self.policies), tls=tls_files()
+            queues,
+            shared_access_keys={KEY_NAME: KEY},
+            access_policies=tuple(self.policies),
+            tls=tls_files(),
+            unknown_queue_refuses_token=True,
         )
         return broker_for(self.host, config)
 

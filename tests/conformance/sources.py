@@ -22,6 +22,7 @@ def fetch(cache: Path, within: float = 300) -> Path:
     tests = folder / "tests"
     if not all((tests / name).is_file() for name in FILES):
         folder.mkdir(parents=True, exist_ok=True)
+        (cache / ".gitignore").write_text("*\n", encoding="utf-8")  # and so ruff and git pass it over
         _unpack(_download(folder, within), folder)
     missing = [name for name in FILES if not (tests / name).is_file()]
     if missing:

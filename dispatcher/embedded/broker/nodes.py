@@ -47,8 +47,15 @@ class RequestNode:
 
     def sink_for_requests(self, reply_to: ReplyTo) -> RequestSink:
         """Where requests go; replies come out on the link of the same session that has this address."""
-        send = partial(reply_to, self.address)
-        return RequestSink(lambda request: self._handle(request, send))
+
+        def handle(request: Request, answered: Callable[[], None]) -> None:
+            def send(payload: bytes) -> None:
+                reply_to(self.address, payload)
+                answered()
+
+            self._handle(request, send)
+
+        return RequestSink(handle)
 
 
 class Nodes:

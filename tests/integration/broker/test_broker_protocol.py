@@ -8,7 +8,7 @@ from azure.servicebus.aio import ServiceBusClient
 from broker_sdk import receive, receiver_of, send, until
 from broker_wire import Wire, data, ready
 
-from dispatcher.embedded.broker import Broker, BrokerConfig, QueueConfig
+from dispatcher.embedded.broker import Broker, BrokerConfig, QueueConfig, messages
 from dispatcher.embedded.broker import performatives as p
 from dispatcher.embedded.broker.types import Described
 
@@ -291,3 +291,20 @@ async def test_what_a_client_sends_on_a_link_before_it_hears_of_its_end_is_passe
         wire.transfer(2, 0, data(b"now"))
         await wire.read(p.DISPOSITION)
         assert broker.counts("jobs").active == 1
+
+
+async def test_a_request_is_answered_before_it_is_accepted(broker: Broker) -> None:
+    async with Wire(broker) as wire:
+        await ready(wire)
+        node = "jobs/$management"
+        wire.attach("requests", 4, False, node)
+        wire.attach("replies", 5, True, node)
+        for _ in range(2):
+            await wire.read(p.ATTACH)
+        peek = {"from-sequence-number": 1, "message-count": 1}
+        properties = {"operation": "com.microsoft:peek-message"}
+        wire.transfer(4, 1, messages.reply(None, properties, peek))
+        codes = []
+        while p.DISPOSITION not in codes:
+            codes.append((await wire.next())[0])
+        assert codes.index(p.TRANSFER) < codes.index(p.DISPOSITION)
