@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo run test test-fast lint types simulate bench lock
+.PHONY: help install demo run test test-fast lint types simulate conformance bench lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
@@ -44,6 +44,9 @@ types: $(STAMP) ## Strict type checks
 
 simulate: $(STAMP) ## The production code under seeded faults, the laws checked after each step (SEEDS=500)
 	@$(BIN)/python -m dispatcher.simulator --seeds $(or $(SEEDS),500)
+
+conformance: $(STAMP) ## The SDK's own queue tests, unmodified, against the embedded broker; eight minutes of mostly sleeping
+	@$(BIN)/python -m tests.conformance
 
 bench: $(STAMP) ## Figures, each with its conditions: the plan, the broker, the adapter, the reaction
 	@for script in bench/*.py; do $(BIN)/python $$script; done
