@@ -257,16 +257,23 @@ def _letter(memory: Memory, record: Record, index: int) -> DeadLetter:
     """What a person who finds the dead letter needs: cause, attempts, placement, last message, end of the log."""
     tries = record.rulings[index].tries
     entry = memory.draft.entries.get(record.name)
-    where = entry.placement.value.replace("_", " ") if entry else "nowhere"
     cause = tries.cause.value if tries.cause else "unknown"
-    lines = [
-        f"Gave up after {tries.failures} failed tries in {record.attempt} attempts "
-        f"({tries.own} of its own, {tries.platform} of the platform's), the last on the {where}.",
-        f"Cause: {cause}. {tries.message}".rstrip(),
-    ]
+    told = "It was never launched."
+    if tries.failures:
+        where = f", the last on the {entry.placement.value.replace('_', ' ')}" if entry else ""
+        told = (
+            f"Gave up after {_counted(tries.failures, 'failed try', 'failed tries')} "
+            f"in {_counted(record.attempt, 'attempt', 'attempts')} "
+            f"({tries.own} of its own, {tries.platform} of the platform's){where}."
+        )
+    lines = [told, f"Cause: {cause}. {tries.message}".rstrip()]
     if tries.log_tail.strip():
         lines.append(f"End of the log:\n{tries.log_tail.strip()}")
     return DeadLetter(cause, "\n".join(lines)[:DESCRIPTION_MAX])
+
+
+def _counted(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
 
 
 def _close(memory: Memory, ports: Ports, attempt: Attempt) -> None:

@@ -208,6 +208,7 @@ async def test_work_beyond_a_budget_that_rejects_is_dead_lettered_with_the_budge
         await settled(service, 30)
         letters = await dead_letters(connection)
         assert {reason for reason, _ in letters.values()} == {"budget_exhausted"}
+        assert all(description.startswith("It was never launched.") for _, description in letters.values())
         assert all("pennies" in description and "$0.0000001" in description for _, description in letters.values())
         assert len(letters) == 30
         assert await left_on_queue(connection) == []
