@@ -31,8 +31,8 @@ run: $(STAMP) ## The dispatcher on this machine, with its own broker, until Ctrl
 test: $(STAMP) lint types ## Everything: lint, types, all tests, branch coverage of the core
 	@$(BIN)/pytest -n 2 --dist worksteal --cov --cov-branch --cov-report=term
 
-test-fast: $(STAMP) ## The tests that need no processes and no sockets; half a minute
-	@$(BIN)/pytest -n 2 tests/unit tests/property -q
+test-fast: $(STAMP) ## The pure parts: core, laws, messages, settings, command line; half a minute
+	@$(BIN)/pytest -n 2 -q tests/unit tests/property --ignore tests/unit/embedded --ignore tests/unit/examples
 
 lint: $(STAMP) ## Style and import directions
 	@$(BIN)/ruff check .
