@@ -106,9 +106,10 @@ class Reconciler:
         tallies.cycles += 1
         received = await receiving.receive(memory, ports, policy, tallies)
         memory.headroom = await ports.cluster.headroom()
+        await rejecting.expire(memory, ports, policy)
         plan = plan_cycle(self.snapshot(memory), policy, ports.clock.now())
         self._tell_holds(memory, plan)
-        await rejecting.reject(memory, ports, policy, plan.rejections)
+        await rejecting.reject(memory, ports, plan.rejections)
         await launching.launch(memory, ports, policy, plan, tallies)
         await receiving.defer(memory, ports, policy)
         await watching.watch(memory, ports, policy)

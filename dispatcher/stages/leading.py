@@ -23,6 +23,7 @@ from dispatcher.errors import Deposed
 from dispatcher.memory import Memory, Ports, Tallies, release_hold
 from dispatcher.ports import Answer, ObjectRef, StoredRecord
 from dispatcher.stages import sweeping, watching
+from dispatcher.stages.rejecting import NEVER_LAUNCHED
 
 LEDGER_LOST = (
     "the ledger was missing although attempts exist: what was spent is not known, so nothing may be; "
@@ -91,7 +92,7 @@ async def _recall(
     found = [(stored, decode(stored.data, stored.annotations)) for stored in stored_records]
     records = {record.name: (stored, record) for stored, record in found}
     over = await _over(memory, ports, [record for _, record in found])
-    for stored, record in sorted(found, key=lambda pair: (pair[1].batch, -pair[1].attempt)):
+    for stored, record in sorted(found, key=_standing):
         memory.records[record.name] = stored.uid
         entry = memory.draft.entries.get(record.name)
         if entry is None and was_lost and record.name in jobs:
@@ -143,6 +144,12 @@ async def _over(memory: Memory, ports: Ports, records: Sequence[Record]) -> set[
     return over
 
 
+def _standing(pair: tuple[StoredRecord, Record]) -> tuple[bool, str, int]:
+    """Whose claim counts first: attempts before mere rejections, the later attempt of a batch before the earlier."""
+    record = pair[1]
+    return record.parent == NEVER_LAUNCHED, record.batch, -record.attempt
+
+
 def _claim(memory: Memory, stored: StoredRecord, record: Record, stage: Stage, *, carried_on: bool) -> None:
     attempt = Attempt(record, stored.uid, stored.version, stage, carried_on=carried_on)
     attempt.followed = set(record.rulings)
@@ -152,6 +159,8 @@ def _claim(memory: Memory, stored: StoredRecord, record: Record, stage: Stage, *
     for index, item in enumerate(record.items):
         ruling = record.rulings.get(index)
         if item.id in memory.inflight:
+            if record.parent == NEVER_LAUNCHED:
+                attempt.settled.add(index)  # a rejection that came too late: an attempt has the item
             continue  # a later attempt of the batch has it
         if ruling is not None and not ruling.goes_on:
             memory.inflight.claim(item, ItemState.RULED)

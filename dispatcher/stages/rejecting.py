@@ -2,9 +2,10 @@
 
 Its budget is spent, or its time to live is over.
 
-The ruling is written before anything happens at the broker, in a record that has no Job and never will: so that whoever
-takes over finds it, and a dead letter whose answer was late can never meet a run of the same item. Settling does the
-rest. Decides nothing: the plan and the items' own times do.
+The ruling is written before anything happens at the broker, in a record that has no Job and never will: so that
+whoever takes over finds it, and a dead letter whose answer was late can never meet a run of the same item. The ledger
+is written between the two: a leader that was deposed meanwhile is refused there, and its rejection gives way to any
+attempt that has the item. Settling does the rest. Decides nothing: the plan and the items' own times do.
 """
 
 from __future__ import annotations
@@ -32,13 +33,17 @@ LOOK_EVERY = timedelta(seconds=15)
 """A deferred message does not expire at the broker; how often the backlog is searched for those that should have."""
 
 
-async def reject(memory: Memory, ports: Ports, policy: Policy, rejections: Sequence[Rejection]) -> None:
-    """Writes the rulings for what the plan rejects, and for what has outlived its time to live."""
-    now = ports.clock.now()
-    expired = _expired(memory, policy, now)
-    if not rejections and not expired:
+async def expire(memory: Memory, ports: Ports, policy: Policy) -> None:
+    """Writes the rulings for what has outlived its time to live: before the plan, which would launch it."""
+    await reject(memory, ports, _expired(memory, policy, ports.clock.now()))
+
+
+async def reject(memory: Memory, ports: Ports, rejections: Sequence[Rejection]) -> None:
+    """Writes the rulings for what is never to run."""
+    if not rejections:
         return
-    records = [_record(memory, ports, rejection, now) for rejection in (*rejections, *expired)]
+    now = ports.clock.now()
+    records = [_record(memory, ports, rejection, now) for rejection in rejections]
     answers = await ports.store.create_records(
         [(record.name, to_data(record), to_annotations(record)) for record in records]
     )
@@ -52,6 +57,7 @@ async def reject(memory: Memory, ports: Ports, policy: Policy, rejections: Seque
         attempt = Attempt(record, created.record.uid, created.record.version, Stage.HELD)
         attempt.followed = set(record.rulings)
         memory.attempts[record.name] = attempt
+        memory.draft.changed = True  # an accepted write of the ledger, before settling, says that we still lead
         memory.dirty.add(record.name)
 
 
