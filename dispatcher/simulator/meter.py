@@ -141,7 +141,7 @@ class Meter:
                     counted = min(until, group.covered_until)  # beyond that only the rule about overruns holds
                 if not group.exempt and counted > begun:
                     for window, account_id, rate in self._accounts(group, start):
-                        overlap = min(window.end, counted) - max(window.start, begun)
+                        overlap = window.overlap(begun, counted)
                         if overlap > _NOTHING:
                             self.cost[account_id] += rate * (overlap // MICRO)
                 group.metered_until = until

@@ -57,10 +57,12 @@ class Broker:
     _by_token: dict[str, int] = field(default_factory=dict)
     _tokens: int = 0
 
-    def send(self, message_id: str, body: bytes) -> int:
-        """A producer puts a message on the queue; its sequence number."""
+    def send(self, message_id: str, body: bytes, time_to_live: timedelta | None = None) -> int:
+        """A producer puts a message on the queue; its sequence number. This broker expires nothing by itself."""
         self.sent += 1
-        self.messages[self.sent] = held = Held(Message(self.sent, message_id, body, self.clock.now()))
+        now = self.clock.now()
+        expires_at = now + time_to_live if time_to_live is not None else None
+        self.messages[self.sent] = held = Held(Message(self.sent, message_id, body, now, expires_at))
         self._active[self.sent] = held
         return self.sent
 

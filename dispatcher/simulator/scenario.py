@@ -7,17 +7,18 @@ since what can never fit is a mistake of configuration that the settings refuse.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, time, timedelta
 from random import Random
+from zoneinfo import ZoneInfo
 
-from dispatcher.core.budgets import Budget, Scope, WorstCase
+from dispatcher.core.budgets import Budget, Scope, WhenExhausted, WorstCase
 from dispatcher.core.jobs import shape_of
 from dispatcher.core.observations import NodeRoom
 from dispatcher.core.policy import CircuitPolicy, NodePoolPolicy, Policy, VirtualNodePolicy
 from dispatcher.core.pricing import group_rate
 from dispatcher.core.units import UTC, Money, Resources
-from dispatcher.core.windows import WindowKind
+from dispatcher.core.windows import BusinessHours, WindowKind
 from dispatcher.core.work import Placement, Task
 from dispatcher.simulator.arrivals import Arrivals, arrival_times
 from dispatcher.simulator.faults import Fault, FaultPlan
@@ -71,6 +72,7 @@ class Planned:
     message_id: str
     body: bytes
     kind: str
+    time_to_live: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,11 @@ def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
         tenant_weights={"red": random.choice((1, 3))},
     )
     arrivals = random.choice(list(Arrivals))
+    # Drawn apart, so that what is added here leaves every other seed's world as it was.
+    apart = Random(f"{seed} apart")
+    if apart.random() < 0.3:
+        policy = replace(policy, budgets=(*policy.budgets, _odd_budget(apart, tasks, virtual)))
+    hasty = apart.random() < 0.15
     return Scenario(
         seed=seed,
         start=_start(random, window),
@@ -125,7 +132,7 @@ def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
         nodes=_nodes(random),
         release_lag=timedelta(seconds=random.uniform(0, 40)),
         arrivals=arrivals,
-        messages=_messages(random, arrivals, tasks),
+        messages=_with_deadlines(apart, _messages(random, arrivals, tasks), hasty=hasty),
         faults=_faults(random),
         fault_cycles=fault_cycles,
     )
@@ -187,6 +194,38 @@ def _budgets(random: Random, tasks: list[Task], virtual: VirtualNodePolicy, wind
     if random.random() < 0.2:
         budgets.append(Budget("red-only", largest * _times(random, window), Scope.TENANT, window, tenant="red"))
     return tuple(budgets)
+
+
+def _odd_budget(random: Random, tasks: list[Task], virtual: VirtualNodePolicy) -> Budget:
+    """One of the less usual kinds: other scopes, business hours, and something to be done when it is spent."""
+    task = random.choice(tasks)
+    scope = random.choice((Scope.TASK, Scope.TENANT_TASK, Scope.TENANT, Scope.ALL))
+    action = random.choice((*WhenExhausted, WhenExhausted.DEAD_LETTER))
+    rejects = action is WhenExhausted.DEAD_LETTER
+    largest = max((_worst(each, virtual) for each in tasks), key=lambda money: money.picos)
+    hours = BusinessHours(frozenset(range(7)), time(6), time(22)) if random.random() < 0.5 else None
+    return Budget(
+        "odd",
+        largest * (1 if rejects else random.choice((1, 1, 2))),
+        scope,
+        WindowKind.DAY if rejects else WindowKind.HOUR,  # what holds must get its money back before long
+        random.choice((ZoneInfo("UTC"), ZoneInfo("Asia/Kathmandu"))),
+        tenant="red" if scope in (Scope.TENANT, Scope.TENANT_TASK) and random.random() < 0.5 else None,
+        task=task.name if scope in (Scope.TASK, Scope.TENANT_TASK) else None,
+        hours=hours,
+        warn_at=(50, 90),
+        when_exhausted=action,
+    )
+
+
+def _with_deadlines(random: Random, messages: tuple[Planned, ...], *, hasty: bool) -> tuple[Planned, ...]:
+    """Some messages that are of no use after a while."""
+    if not hasty:
+        return messages
+    return tuple(
+        replace(planned, time_to_live=timedelta(seconds=random.choice((20, 90)))) if random.random() < 0.5 else planned
+        for planned in messages
+    )
 
 
 def _times(random: Random, window: WindowKind) -> int:

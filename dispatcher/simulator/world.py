@@ -151,7 +151,7 @@ class World:
         now = self.clock.now()
         while self._to_send and self.scenario.start + self._to_send[-1].at <= now:
             planned = self._to_send.pop()
-            number = self.broker.send(planned.message_id, planned.body)
+            number = self.broker.send(planned.message_id, planned.body, planned.time_to_live)
             self.kinds[number] = planned.kind
             self.trace.line(f"~ sent {number} {planned.message_id} {planned.kind}")
 
@@ -367,6 +367,7 @@ def read_message(queue: str, message: Message, now: datetime) -> WorkItem:
             params_json=json.dumps(body["params"]),
             enqueued_at=message.enqueued_at,
             received_at=now,
+            expires_at=message.expires_at,
         )
     except KeyError as missing:
         raise BadMessage("bad_message", f"{missing} is missing") from None

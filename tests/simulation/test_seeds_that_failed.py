@@ -33,7 +33,7 @@ from dispatcher.simulator.mutations import (
     world_for,
 )
 from dispatcher.simulator.run import run, run_seed
-from dispatcher.stages import accounting, bookkeeping, closing, leading, settling, watching
+from dispatcher.stages import accounting, bookkeeping, closing, leading, rejecting, settling, watching
 
 SEEDS_MAX = 400
 
@@ -163,3 +163,20 @@ def test_a_hold_was_told_in_every_cycle_where_a_lane_and_its_retry_were_held_for
     told = sum(1 for line in lines if " batch.held " in line)
     assert result.held
     assert 0 < told < result.cycles
+
+
+def test_work_that_had_expired_was_planned_and_rejected_in_one_cycle() -> None:
+    for seed in (56, 75, 133):
+        result = run_seed(seed)
+        assert result.held, f"{result.law}: {result.text}"
+
+
+def test_a_stalled_leaders_rejection_dead_lettered_what_another_had_in_a_job() -> None:
+    async def reject(memory: Memory, ports: Ports, rejections: Sequence[Any]) -> None:
+        before = memory.draft.changed
+        await right(memory, ports, rejections)
+        memory.draft.changed = before
+
+    right = rejecting.reject
+    faults = {Fault.STALLED_LEADER: 0.03, Fault.SLOW_ANSWER: 0.02}
+    _caught([(rejecting, "reject", reject)], ONE_JOB, SETTLED, DRAINS, faults=faults)
