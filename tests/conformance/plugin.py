@@ -128,11 +128,12 @@ def test_proxy() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips what is out of scope, by what it uses and not by its name, and has the long sleepers start early."""
     for item in items:
+        needed = getattr(getattr(item, "function", None), "preparers", [])
         callspec = getattr(item, "callspec", None)
         transport = callspec.params.get("socket_transport") if callspec is not None else None
-        if transport is TransportType.AmqpOverWebsocket or (transport is None and "AmqpOverWebsocket" in _source(item)):
+        uses_websocket = needed and transport is None and "AmqpOverWebsocket" in _source(item)
+        if uses_websocket or transport is TransportType.AmqpOverWebsocket:
             item.add_marker(pytest.mark.skip(reason="out of scope: AMQP over WebSocket"))
-        needed = getattr(getattr(item, "function", None), "preparers", [])
         if any(preparer.options.get("requires_session") for preparer in needed):
             item.add_marker(pytest.mark.skip(reason="out of scope: sessions"))
     items.sort(key=_sleeps, reverse=True)
@@ -146,8 +147,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _sources(path: Path) -> dict[str, str]:
     """The text of each function of a file; decorators hide them from `inspect`."""
     text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
     functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-    return {node.name: ast.get_source_segment(text, node) or "" for node in functions}
+    return {node.name: "\n".join(lines[node.lineno - 1 : node.end_lineno]) for node in functions}
 
 
 def _source(item: pytest.Item) -> str:

@@ -61,7 +61,7 @@ def run(*, fast: bool = False, workers: int = 16, only: str = "", within: float 
             *(["-k", only] if only else []),
             *targets,
         ]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), TLS_FOLDER: str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), TLS_FOLDER: str(folder)}
         output = subprocess.DEVNULL if quiet else None
         subprocess.run(command, cwd=tests, env=environment, timeout=within, check=False, stdout=output)
         if not report.exists():

@@ -32,7 +32,8 @@ from .errors import (
 from .faults import Fault
 from .frames import AMQP_HEADER, AMQP_TYPE, EMPTY_FRAME, SASL_HEADER, SASL_TYPE, FrameReader, frame
 from .nodes import Nodes
-from .session import HANDLE_MAX, WINDOW, Session
+from .session import HANDLE_MAX, Session
+from .window import WINDOW
 
 log = structlog.get_logger(__name__)
 

@@ -16,23 +16,21 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
+from .admission import Admission
 from .config import QueueConfig
-from .duplicates import DuplicateWindow
+from .countdown import Countdown
 from .errors import (
     DECODE_ERROR,
-    ENTITY_DISABLED,
     INTERNAL_ERROR,
     MESSAGE_LOCK_LOST,
     MESSAGE_NOT_FOUND,
-    MESSAGE_SIZE_EXCEEDED,
     RESOURCE_LIMIT_EXCEEDED,
-    SERVER_BUSY,
     AmqpError,
     CodecError,
 )
 from .faults import Fault, Faults
 from .journal import Journal
-from .messages import Content, message_id_of
+from .messages import Content
 from .model import Change, Consumer, Kind, Message
 from .queue import Queue
 
@@ -90,6 +88,7 @@ class Entity:
         self.path = path
         self.queue = queue
         self.dead_letters = dead_letters
+        self.admission = Admission(config, path, queue, faults)
         self._journal = journal
         self._now_ms = now_ms
         self._faults = faults
@@ -119,94 +118,46 @@ class Entity:
 
     def send(self, contents: Sequence[Content], done: Done) -> None:
         """Accepts all the messages or none."""
-        refusal = self._refuse(contents)
+        refusal = self.admission.refuse(contents)
         if refusal is not None:
             done(refusal)
-        elif self.queue.duplicates is None:
-            now_ms = self._now_ms()
-            self._submit([self.queue.begin_put(content, now_ms) for content in contents], done)
         else:
-            self._submit_once(contents, self.queue.duplicates, lambda error, _sequences: done(error))
+            self._enter(contents, lambda error, _sequences: done(error))
 
     def schedule(self, contents: Sequence[Content], done: Callable[[AmqpError | list[int]], None]) -> None:
         """As `send`, and answers the sequence numbers."""
-        too_large = next((c for c in contents if c.size > self.config.max_message_size), None)
-        refusal = self.too_large(too_large.size) if too_large else self._refuse(contents)
+        refusal = self.admission.refuse_sizes(contents) or self.admission.refuse(contents)
         if refusal is not None:
             done(refusal)
-        elif self.queue.duplicates is None:
-            now_ms = self._now_ms()
-            changes = [self.queue.begin_put(content, now_ms) for content in contents]
-            self._submit(changes, lambda error: done(error or [change.sequence for change in changes]))
         else:
-            self._submit_once(contents, self.queue.duplicates, lambda error, sequences: done(error or sequences))
+            self._enter(contents, lambda error, sequences: done(error or sequences))
 
-    def _submit_once(
-        self,
-        contents: Sequence[Content],
-        window: DuplicateWindow,
-        done: Callable[[AmqpError | None, list[int]], None],
-    ) -> None:
-        """Writes the messages whose id is new; the answer waits for copies whose original is being written."""
+    def _enter(self, contents: Sequence[Content], done: Callable[[AmqpError | None, list[int]], None]) -> None:
         now_ms = self._now_ms()
-        self._journal.forget(self.queue, window.forget(now_ms))
-        changes: list[Change] = []
-        sequences: list[int] = []
-        elsewhere: list[bytes] = []  # ids whose original was sent by somebody else and is being written
-        for content in contents:
-            message_id = message_id_of(content)
-            first = None if message_id is None else window.find(message_id, now_ms)
-            if first is None:
-                change = self.queue.begin_put(content, now_ms, message_id)
-                changes.append(change)
-                first = change.sequence
-                if message_id is not None:
-                    window.begin(message_id, first)
-            elif message_id is not None and all(change.message_id != message_id for change in changes):
-                elsewhere.append(message_id)
-            sequences.append(first)
-        all_told = _Countdown(lambda error: done(error, sequences))
-        for message_id in elsewhere:
+        window = self.queue.duplicates
+        if window is not None:
+            self._journal.forget(self.queue, window.forget(now_ms))
+        try:
+            entry = self.admission.begin(contents, now_ms)
+        except AmqpError as error:
+            done(error, [])
+            return
+        if window is None:
+            self._submit(entry.changes, lambda error: done(error, entry.sequences))
+            return
+        # A duplicate is accepted when the first is, and shares its fate while that is being written.
+        all_told = Countdown(lambda error: done(error, entry.sequences))
+        for message_id in entry.awaited:
             if window.join(message_id, lambda error: all_told.tell(None if error is None else self._refusal(error))):
                 all_told.expect()
-        if changes:
+        if entry.changes:
             all_told.expect()
-            self._submit(changes, all_told.tell)
+            self._submit(entry.changes, all_told.tell)
         all_told.begin()
 
-    def _refuse(self, contents: Sequence[Content]) -> AmqpError | None:
-        if self._faults.armed:
-            error = self._refuse_faultily(len(contents))
-            if error is not None:
-                return error
-            if self._faults.bites(Fault.FILL_QUOTA, self.path):
-                return self._full()
-        return None if self.queue.has_room(contents) else self._full()
-
-    def _full(self) -> AmqpError:
-        limit = "" if self.queue.size_max is None else f" of {self.queue.size_max} bytes"
-        return AmqpError(
-            RESOURCE_LIMIT_EXCEEDED, f"The maximum entity size{limit} has been reached or exceeded for {self.path}."
-        )
-
-    def refusal_of_request(self) -> AmqpError | None:
+    def refuse_request(self) -> AmqpError | None:
         """Whether and why a management request is not even looked at."""
-        return self._refuse_faultily(1) if self._faults.armed else None
-
-    def _refuse_faultily(self, operations: int) -> AmqpError | None:
-        if self._faults.bites(Fault.DISABLE_QUEUE, self.path):
-            return AmqpError(ENTITY_DISABLED, f"The messaging entity '{self.path}' is disabled.")
-        if not self._faults.all_credits(operations, self.path):
-            return AmqpError(SERVER_BUSY, "The request was terminated because the entity is being throttled.")
-        return None
-
-    def too_large(self, size: int) -> AmqpError:
-        """The refusal of a message of that many bytes."""
-        return AmqpError(
-            MESSAGE_SIZE_EXCEEDED,
-            f"The message of {size} bytes is larger than the {self.config.max_message_size} bytes that "
-            f"{self.path} allows.",
-        )
+        return self.admission.refuse_operations(1)
 
     def cancel_scheduled(self, sequences: Sequence[int], done: Done) -> None:
         """Cancels all of the scheduled messages or, if one is not scheduled, none."""
@@ -321,7 +272,7 @@ class Entity:
 
     def peek(self, from_sequence: int, count: int) -> list[Message]:
         """Looks without taking; may answer fewer than there are, but at least one if there is one."""
-        return self.queue.peek(from_sequence, min(count, _PEEK_MAX), _PEEK_SIZE_MAX)
+        return self.queue.shelf.peek(from_sequence, min(count, _PEEK_MAX), _PEEK_SIZE_MAX)
 
     # --- locks -----------------------------------------------------------------------------------------
 
@@ -448,30 +399,6 @@ class Entity:
             log.debug("lock.expired", queue=self.path, sequence=change.message.sequence, kind=change.kind.name)
             self._submit([change], _ignore)
         self._arm()
-
-
-class _Countdown:
-    """Several answers become one: the first error, or None; it is given when all are in and `begin` was called."""
-
-    def __init__(self, done: Done) -> None:
-        self._done = done
-        self._open = 1
-        self._error: AmqpError | None = None
-
-    def expect(self) -> None:
-        """One more answer will come."""
-        self._open += 1
-
-    def tell(self, error: AmqpError | None) -> None:
-        """An answer."""
-        self._error = self._error or error
-        self._open -= 1
-        if not self._open:
-            self._done(self._error)
-
-    def begin(self) -> None:
-        """No more answers will be expected."""
-        self.tell(None)
 
 
 def _ignore(error: AmqpError | None) -> None:

@@ -153,7 +153,7 @@ class EntitySink:
 
     def too_large(self, size: int) -> AmqpError:
         """As the entity says it."""
-        return self.entity.too_large(size)
+        return self.entity.admission.too_large(size)
 
 
 class RequestSink:

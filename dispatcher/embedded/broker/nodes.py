@@ -112,7 +112,7 @@ class Nodes:
         if not self._authorizations.allows(entity.path, right):
             management.refuse(send, request, missing_right(right, entity.path))
             return
-        refused = entity.refusal_of_request()
+        refused = entity.refuse_request()
         if refused is not None:
             management.refuse(send, request, refused)
             return

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
-from .browsing import SequenceIndex
 from .consumers import ConsumerLine
 from .duplicates import DuplicateWindow
 from .messages import Content, with_dead_letter_reason
 from .model import Change, Consumer, Kind, Message, QueueCounts, State
+from .shelf import Shelf
 
 RETRY_MS = 1000  # how long a change that the broker makes by itself waits after its commit failed
 
@@ -55,58 +56,36 @@ class Queue:
         self.last_sequence = 0
         self.operations = 0
         self._new_token = new_token
-        self._messages: dict[int, Message] = {}
-        self._index = SequenceIndex()
-        self._available: list[int] = []  # heap; an entry whose message is no longer available is skipped
-        self._available_count = 0
+        self.shelf = Shelf()
         self._locked: dict[bytes, Message] = {}
         self._expiries: list[tuple[int, int, bytes]] = []  # heap of (until, sequence, token), stale ones too
-        self._due: list[tuple[int, int]] = []  # heap of (due, sequence)
-        self._lifetimes: list[tuple[int, int]] = []  # heap of (end, sequence), stale ones too
-        self._deferred_unlocked = 0
-        self._scheduled_count = 0
-        self._size = 0  # bytes held and under way; only kept if there is a limit
 
     # --- looking ---------------------------------------------------------------------------------------
 
     def counts(self) -> QueueCounts:
         """Costs nothing worth mentioning, however many messages there are."""
         return QueueCounts(
-            active=self._available_count,
+            active=self.shelf.active,
             locked=len(self._locked),
-            deferred=self._deferred_unlocked,
-            scheduled=self._scheduled_count,
-            dead_lettered=len(self.dead_letters._messages) if self.dead_letters else 0,
+            deferred=self.shelf.deferred,
+            scheduled=self.shelf.scheduled,
+            dead_lettered=len(self.dead_letters) if self.dead_letters is not None else 0,
             operations=self.operations,
         )
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return len(self.shelf.messages)
 
     def has_room(self, contents: Iterable[Content]) -> bool:
         """Whether the messages would leave the queue and its dead letters within their limit."""
         if self.size_max is None:
             return True
-        dead = self.dead_letters._size if self.dead_letters else 0
-        return self._size + dead + sum(content.size for content in contents) <= self.size_max
+        dead = self.dead_letters.shelf.size if self.dead_letters is not None else 0
+        return self.shelf.size + dead + sum(content.size for content in contents) <= self.size_max
 
     def _weigh(self, content: Content, sign: int) -> None:
         if self.size_max is not None:
-            self._size += sign * content.size
-
-    def peek(self, from_sequence: int, count_max: int, size_max: int) -> list[Message]:
-        """Messages in any state from a sequence number on, in its order; at least one if there is one."""
-        found: list[Message] = []
-        size = 0
-        for sequence in self._index.from_sequence(from_sequence):
-            message = self._messages.get(sequence)
-            if message is None:
-                continue
-            size += message.content.size
-            if len(found) >= count_max or (found and size > size_max):
-                break
-            found.append(message)
-        return found
+            self.shelf.weigh(content, sign)
 
     def locked(self, token: bytes, now_ms: int) -> Message | None:
         """The message this token still locks."""
@@ -122,24 +101,21 @@ class Queue:
 
     def wanted(self) -> int:
         """How many messages could be handed out now, if nothing stood in the way."""
-        return min(self._available_count, self.consumers.credit())
+        return min(self.shelf.active, self.consumers.credit())
 
     def next_deadline_ms(self) -> int | None:
         """When `expire` should next be called."""
-        heads = [heap[0][0] for heap in (self._expiries, self._due, self._lifetimes) if heap]
-        return min(heads, default=None)
+        expiry = [self._expiries[0][0]] if self._expiries else []
+        return min(expiry + self.shelf.next_ms(), default=None)
 
     def begin_bury_exhausted(self) -> list[Change]:
         """After a restart: what has been delivered too often without the broker living to see it."""
         if self.dead_letters is None:
             return []
-        exhausted = [m for m in self._messages.values() if m.delivery_count >= self.max_delivery_count]
+        exhausted = [m for m in self.shelf.messages.values() if m.delivery_count >= self.max_delivery_count]
         changes = []
         for message in exhausted:
-            if message.state is State.ACTIVE:
-                self._available_count -= 1
-            elif message.state is State.DEFERRED:
-                self._deferred_unlocked -= 1
+            self.shelf.unplace(message)
             message.delivery_count -= 1
             changes.append(self.begin_return(message, by_client=False))
         return changes
@@ -165,8 +141,7 @@ class Queue:
         return Change(Kind.PUT, self, message, 0, content, sequence, message_id=message_id)
 
     def _add(self, message: Message) -> None:
-        self._messages[message.sequence] = message
-        self._index.add(message.sequence)
+        self.shelf.add(message)
         self._make_reachable(message)
 
     def _end_of_life_ms(self, message: Message) -> int | None:
@@ -176,25 +151,16 @@ class Queue:
         lives = [ttl for ttl in (message.content.ttl_ms, self.ttl_ms) if ttl is not None]
         return message.enqueued_ms + min(lives) if lives else None
 
-    def _is_over(self, message: Message, now_ms: int) -> bool:
+    def _is_over(self, now_ms: int, message: Message) -> bool:
         if self.ttl_ms is None and message.content.ttl_ms is None:
             return False
         end_ms = self._end_of_life_ms(message)
         return end_ms is not None and end_ms <= now_ms
 
     def _make_reachable(self, message: Message, not_before_ms: int = 0) -> None:
-        """Where an unlocked message of this state waits; it will not be expired before that time."""
-        if message.state is State.ACTIVE:
-            heapq.heappush(self._available, message.sequence)
-            self._available_count += 1
-            end_ms = self._end_of_life_ms(message)
-            if end_ms is not None:
-                heapq.heappush(self._lifetimes, (max(end_ms, not_before_ms), message.sequence))
-        elif message.state is State.DEFERRED:
-            self._deferred_unlocked += 1
-        else:
-            heapq.heappush(self._due, (message.due_ms, message.sequence))
-            self._scheduled_count += 1
+        """An unlocked message waits as its state says; it will not be expired before that time."""
+        end_ms = self._end_of_life_ms(message) if message.state is State.ACTIVE else None
+        self.shelf.place(message, None if end_ms is None else max(end_ms, not_before_ms))
 
     # --- leaving to a consumer -------------------------------------------------------------------------
 
@@ -204,8 +170,9 @@ class Queue:
         For a settled consumer the message is not locked but busy: follow up with `begin_drop`.
         """
         assigned: list[tuple[Consumer, Message]] = []
+        is_over = partial(self._is_over, now_ms)
         while (consumer := self.consumers.first()) and len(assigned) < count_max:
-            message = self._next_available(now_ms)
+            message = self.shelf.take_oldest(is_over)
             if message is None:
                 break
             if consumer.settled:
@@ -215,16 +182,6 @@ class Queue:
             assigned.append((consumer, message))
             self.consumers.serve_first()
         return assigned
-
-    def _next_available(self, now_ms: int) -> Message | None:
-        while self._available:
-            message = self._messages.get(heapq.heappop(self._available))
-            if message is None or message.busy or message.token is not None:
-                continue
-            if message.state is State.ACTIVE and not self._is_over(message, now_ms):
-                self._available_count -= 1
-                return message
-        return None
 
     def _lock(self, message: Message, now_ms: int) -> None:
         token = self._new_token()
@@ -244,12 +201,12 @@ class Queue:
         A number cannot be had if it is unknown, not deferred, locked, or asked for twice. Settled messages
         are busy afterwards, as with `assign`.
         """
-        messages = [message for number in sequences if (message := self._messages.get(number))]
+        messages = [message for number in sequences if (message := self.shelf.messages.get(number))]
         takeable = all(m.state is State.DEFERRED and m.token is None and not m.busy for m in messages)
         if len(messages) != len(sequences) or len(set(sequences)) != len(sequences) or not takeable:
             return None
-        self._deferred_unlocked -= len(messages)
         for message in messages:
+            self.shelf.unplace(message)
             if settled:
                 message.busy = True
             else:
@@ -317,13 +274,14 @@ class Queue:
 
     def begin_cancel_schedule(self, sequences: Sequence[int]) -> list[Change] | None:
         """Drops scheduled messages, or answers None if one of them is not scheduled (any more)."""
-        messages = [self._messages.get(number) for number in sequences]
+        messages = [self.shelf.messages.get(number) for number in sequences]
         if len(set(sequences)) != len(sequences):
             return None
         scheduled = [m for m in messages if m and m.state is State.SCHEDULED and not m.busy]
         if len(scheduled) != len(sequences):
             return None
-        self._scheduled_count -= len(scheduled)
+        for message in scheduled:
+            self.shelf.unplace(message)
         return [self.begin_drop(message) for message in scheduled]
 
     def _begin(
@@ -339,44 +297,29 @@ class Queue:
 
         Only a message that is active and not locked expires: a deferred one waits until it is asked for.
         """
-        changes = self._expire_lives(now_ms)
+        changes = [self._begin_expiry(message) for message in self.shelf.take_ended(now_ms)]
         while self._expiries and self._expiries[0][0] <= now_ms:
             _until, _sequence, token = heapq.heappop(self._expiries)
             message = self._locked.get(token)
             if message is not None and not message.busy and message.locked_until_ms <= now_ms:
                 changes.append(self.begin_return(message, by_client=False))
-        while self._due and self._due[0][0] <= now_ms:
-            _due, sequence = heapq.heappop(self._due)
-            scheduled = self._messages.get(sequence)
-            if scheduled is not None and scheduled.state is State.SCHEDULED and not scheduled.busy:
-                self._scheduled_count -= 1
-                self.last_sequence += 1
-                scheduled.busy = True
-                changes.append(
-                    Change(Kind.ACTIVATE, self, scheduled, 0, scheduled.content, self.last_sequence, by_client=False)
-                )
-        return changes
-
-    def _expire_lives(self, now_ms: int) -> list[Change]:
-        changes: list[Change] = []
-        while self._lifetimes and self._lifetimes[0][0] <= now_ms:
-            _end, sequence = heapq.heappop(self._lifetimes)
-            message = self._messages.get(sequence)
-            if message is None or message.busy or message.token is not None or message.state is not State.ACTIVE:
-                continue
-            self._available_count -= 1
-            changes.append(self._begin_expiry(message))
+        for scheduled in self.shelf.take_due(now_ms):
+            self.last_sequence += 1
+            scheduled.busy = True
+            changes.append(
+                Change(Kind.ACTIVATE, self, scheduled, 0, scheduled.content, self.last_sequence, by_client=False)
+            )
         return changes
 
     def expire_touched(self, sequences: Iterable[int], now_ms: int) -> list[Change]:
         """Of the deferred messages somebody asks for, those whose life is over expire now."""
         changes: list[Change] = []
         for sequence in sequences:
-            message = self._messages.get(sequence)
+            message = self.shelf.messages.get(sequence)
             if message is None or message.busy or message.token is not None or message.state is not State.DEFERRED:
                 continue
-            if self._is_over(message, now_ms):
-                self._deferred_unlocked -= 1
+            if self._is_over(now_ms, message):
+                self.shelf.unplace(message)
                 changes.append(self._begin_expiry(message))
         return changes
 
@@ -447,5 +390,4 @@ class Queue:
 
     def _remove(self, message: Message) -> None:
         self._unlock(message)
-        del self._messages[message.sequence]
-        self._index.discard(message.sequence)
+        self.shelf.remove(message)

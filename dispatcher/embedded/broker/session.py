@@ -8,7 +8,6 @@ settled by its token. Which node an address stands for is decided by `nodes`.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -30,10 +29,10 @@ from .links import IncomingLink, OutgoingLink, ReplyLink, Sink
 from .nodes import EntityNode, Nodes, RequestNode
 from .outcomes import read_outcome
 from .types import Described, Symbol, ULong
+from .window import WINDOW, OutgoingWindow
 
 log = structlog.get_logger(__name__)
 
-WINDOW = 0x7FFFFFFF  # frames; what comes in is bounded by bytes, in the connection, not by frames
 HANDLE_MAX = 255
 _MASK = 0xFFFFFFFF
 _EMPTY_TARGET = b"\x00\x53\x29\x45"
@@ -71,10 +70,8 @@ class Session:
         self._leaving: set[int] = set()  # detached from this side; what the peer sent before it knew is passed over
         self._unsettled: dict[int, tuple[OutgoingLink, bytes]] = {}
         self._next_incoming_id = int(begin[1] or 0)
-        self._next_outgoing_id = 0
         self._next_delivery_id = 0
-        self._remote_window = int(begin[2] or 0)
-        self._waiting: deque[tuple[int, bytes]] = deque()  # frames the peer's window has no room for yet
+        self._window = OutgoingWindow(self.send_frame, int(begin[2] or 0))
 
     # --- frames coming in ------------------------------------------------------------------------------
 
@@ -142,11 +139,7 @@ class Session:
 
     def on_flow(self, fields: list[Any]) -> None:
         """Room in the peer's window, and credit for one of its receivers."""
-        next_incoming_id = fields[0] or 0
-        self._remote_window = (next_incoming_id + (fields[1] or 0) - self._next_outgoing_id) & _MASK
-        if self._remote_window > WINDOW:  # the peer has not yet seen what is under way: no room
-            self._remote_window = 0
-        self._send_waiting()
+        self._window.update(fields[0] or 0, fields[1] or 0)
         handle = fields[4]
         if handle is None:
             if fields[9]:
@@ -215,8 +208,7 @@ class Session:
 
     def _forget(self, link: _Link) -> None:
         link.close()
-        if self._waiting:
-            self._waiting = deque(entry for entry in self._waiting if entry[0] != link.handle)
+        self._window.forget(link.handle)
         if isinstance(link, OutgoingLink):
             self._unsettled = {key: entry for key, entry in self._unsettled.items() if entry[0] is not link}
 
@@ -227,7 +219,7 @@ class Session:
         for link in self._links.values():
             link.close()
         self._links.clear()
-        self._waiting.clear()
+        self._window.clear()
         if release_locks:
             for link, token in unsettled:
                 link.entity.settle(token, Settlement(Verdict.RELEASE), lambda error: None)
@@ -284,7 +276,7 @@ class Session:
         self.send_frame(
             p.encode_flow(
                 next_incoming_id=self._next_incoming_id,
-                next_outgoing_id=self._next_outgoing_id,
+                next_outgoing_id=self._window.next_id,
                 window=WINDOW,
                 handle=handle,
                 delivery_count=delivery_count,
@@ -296,7 +288,7 @@ class Session:
     def _send_session_flow(self) -> None:
         self.send_frame(
             p.encode_session_flow(
-                next_incoming_id=self._next_incoming_id, next_outgoing_id=self._next_outgoing_id, window=WINDOW
+                next_incoming_id=self._next_incoming_id, next_outgoing_id=self._window.next_id, window=WINDOW
             )
         )
 
@@ -310,25 +302,11 @@ class Session:
             part = p.encode_transfer(handle, delivery_id, tag, settled=settled, more=True)
             begin = 0
             while len(payload) - begin > room:
-                self._send_transfer(handle, part + payload[begin : begin + room])
+                self._window.send(handle, part + payload[begin : begin + room])
                 begin += room
             payload = payload[begin:]
-        self._send_transfer(handle, last + payload)
+        self._window.send(handle, last + payload)
         return delivery_id
-
-    def _send_transfer(self, handle: int, body: bytes) -> None:
-        if self._remote_window <= 0 or self._waiting:
-            self._waiting.append((handle, body))
-            return
-        self._remote_window -= 1
-        self._next_outgoing_id = (self._next_outgoing_id + 1) & _MASK
-        self._wire.write_frame(self.channel, body)
-
-    def _send_waiting(self) -> None:
-        while self._waiting and self._remote_window > 0:
-            self._remote_window -= 1
-            self._next_outgoing_id = (self._next_outgoing_id + 1) & _MASK
-            self._wire.write_frame(self.channel, self._waiting.popleft()[1])
 
     def settle_incoming(self, delivery_id: int, state: bytes) -> None:
         """Tells the sender what became of its delivery."""

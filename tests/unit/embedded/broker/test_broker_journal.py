@@ -96,10 +96,10 @@ async def test_a_restart_finds_every_state_as_it_was(tmp_path: Path) -> None:
     await write(journal, queue.begin_return(returned))
     await journal.close()
     again = await reopened(path)
-    found = [(m.sequence, m.state.name, m.delivery_count) for m in again.peek(0, 10, 10**9)]
+    found = [(m.sequence, m.state.name, m.delivery_count) for m in again.shelf.peek(0, 10, 10**9)]
     assert found == [(1, "DEFERRED", 0), (3, "ACTIVE", 1), (4, "ACTIVE", 1), (5, "ACTIVE", 0), (6, "SCHEDULED", 0)]
     assert again.last_sequence == 6
-    assert again.peek(6, 1, 10)[0].due_ms == 10**15
+    assert again.shelf.peek(6, 1, 10)[0].due_ms == 10**15
 
 
 async def test_a_released_message_comes_back_uncounted(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ async def test_a_released_message_comes_back_uncounted(tmp_path: Path) -> None:
     queue.release(message)
     journal.released(queue, message)
     await journal.close()
-    assert [m.delivery_count for m in (await reopened(path)).peek(0, 10, 10**9)] == [0]
+    assert [m.delivery_count for m in (await reopened(path)).shelf.peek(0, 10, 10**9)] == [0]
 
 
 async def test_what_was_submitted_is_written_before_the_journal_closes(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_message_is_seen_by_nobody_before_it_is_durable() -> None:
     change = desk.queue.begin_put(Content(BODY), 0)
     desk.queue.consumers.grant(Consumer(settled=False), 1)
     assert desk.queue.assign(0, 10) == []
-    assert desk.queue.peek(0, 10, 10_000) == []
+    assert desk.queue.shelf.peek(0, 10, 10_000) == []
     desk.queue.commit(change)
     assert len(desk.queue.assign(0, 10)) == 1
 
@@ -207,7 +207,7 @@ def test_one_delivery_too_many_buries_with_a_reason() -> None:
     for _ in range(2):
         desk.do(desk.queue.begin_return(desk.lock()))
     assert totals(desk.queue) == (0, 0, 0, 0, 1)
-    (dead,) = desk.dead.peek(0, 10, 10_000)
+    (dead,) = desk.dead.shelf.peek(0, 10, 10_000)
     assert (dead.sequence, dead.delivery_count) == (1, 2)
     assert b"MaxDeliveryCountExceeded" in dead.content.body
 
@@ -279,7 +279,7 @@ def test_a_scheduled_message_gets_a_new_number_when_it_is_due() -> None:
     assert desk.queue.next_deadline_ms() == 500
     assert desk.expire(499) == []
     assert [change.kind for change in desk.expire(500)] == [Kind.ACTIVATE]
-    assert [(m.sequence, m.enqueued_ms) for m in desk.queue.peek(0, 10, 10_000)] == [(2, 0), (3, 500)]
+    assert [(m.sequence, m.enqueued_ms) for m in desk.queue.shelf.peek(0, 10, 10_000)] == [(2, 0), (3, 500)]
     assert totals(desk.queue) == (2, 0, 0, 0, 0)
 
 
@@ -306,10 +306,10 @@ def test_a_peek_starts_anywhere_and_stops_at_its_bounds() -> None:
     for _ in range(10):
         desk.put()
     desk.do(desk.queue.begin_drop(desk.lock()))
-    assert [m.sequence for m in desk.queue.peek(0, 3, 10_000)] == [2, 3, 4]
-    assert [m.sequence for m in desk.queue.peek(8, 10, 10_000)] == [8, 9, 10]
-    assert [m.sequence for m in desk.queue.peek(2, 10, 1)] == [2]
-    assert desk.queue.peek(11, 10, 10_000) == []
+    assert [m.sequence for m in desk.queue.shelf.peek(0, 3, 10_000)] == [2, 3, 4]
+    assert [m.sequence for m in desk.queue.shelf.peek(8, 10, 10_000)] == [8, 9, 10]
+    assert [m.sequence for m in desk.queue.shelf.peek(2, 10, 1)] == [2]
+    assert desk.queue.shelf.peek(11, 10, 10_000) == []
 
 
 def test_what_was_delivered_too_often_before_a_restart_is_buried_after_it() -> None:
@@ -355,7 +355,7 @@ def test_expired_messages_are_dead_lettered_where_the_queue_says_so() -> None:
     desk = Desk(bury_expired=True)
     desk.put(ttl=50)
     assert [change.kind for change in desk.expire(50)] == [Kind.BURY]
-    (dead,) = desk.dead.peek(0, 10, 10_000)
+    (dead,) = desk.dead.shelf.peek(0, 10, 10_000)
     assert b"TTLExpiredException" in dead.content.body
     assert desk.dead.expire(10**9) == []
 

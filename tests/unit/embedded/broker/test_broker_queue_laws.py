@@ -113,14 +113,14 @@ class QueueLaws(RuleBasedStateMachine):
 
     @invariant()
     def every_accepted_message_is_in_exactly_one_place(self) -> None:
-        here = [*self.queue._messages.values(), *self.dead._messages.values()]
+        here = [*self.queue.shelf.messages.values(), *self.dead.shelf.messages.values()]
         assert len(here) == len(self.alive)
         assert {id(message) for message in here} == self.alive
 
     @invariant()
     def the_counts_tell_the_truth(self) -> None:
         counts = self.queue.counts()
-        messages = self.queue._messages.values()
+        messages = self.queue.shelf.messages.values()
         assert counts.locked == sum(message.token is not None for message in messages)
         idle = [message for message in messages if message.token is None and not message.busy]
         assert counts.active == sum(message.state is State.ACTIVE for message in idle)
@@ -130,17 +130,17 @@ class QueueLaws(RuleBasedStateMachine):
 
     @invariant()
     def nobody_holds_more_deliveries_than_allowed(self) -> None:
-        assert all(message.delivery_count < 3 for message in self.queue._messages.values())
+        assert all(message.delivery_count < 3 for message in self.queue.shelf.messages.values())
 
     @invariant()
     def a_peek_shows_every_message_in_order(self) -> None:
-        shown = [message.sequence for message in self.queue.peek(0, 10_000, 10**9)]
-        assert shown == sorted(self.queue._messages)
+        shown = [message.sequence for message in self.queue.shelf.peek(0, 10_000, 10**9)]
+        assert shown == sorted(self.queue.shelf.messages)
 
     @invariant()
     def a_lock_always_has_an_end(self) -> None:
         deadline = self.queue.next_deadline_ms()
-        waiting = [m for m in self.queue._messages.values() if m.token is not None and not m.busy]
+        waiting = [m for m in self.queue.shelf.messages.values() if m.token is not None and not m.busy]
         assert not waiting or (deadline is not None and deadline <= self.now + 1000)
 
 
