@@ -47,7 +47,8 @@ class PlanIsBounded(Law):
         self._within_capacity(snapshot, plan, policy, now)
         after = self._applied(snapshot, plan, policy, now)
         again = plan_cycle(after, policy, now)
-        if again.launches and len(plan.launches) < policy.launches_per_cycle_max:
+        full = len(plan.launches) + len(plan.rejections) >= policy.launches_per_cycle_max
+        if again.launches and not full:
             raise self.broken(f"planning again launches {len(again.launches)} more, first {again.launches[0].placed}")
 
     def _within_capacity(self, snapshot: Snapshot, plan: Plan, policy: Policy, now: datetime) -> None:
@@ -84,6 +85,9 @@ class PlanIsBounded(Law):
                 taken[launch.task, launch.tenant, launch.priority] += len(launch.items)
             else:
                 retried.add(launch.retry)
+        for rejection in plan.rejections:
+            first = rejection.items[0]
+            taken[first.task, first.tenant, first.priority] += len(rejection.items)
         circuit = snapshot.circuit
         if circuit.is_open and any(launch.placed.where is Placement.VIRTUAL_NODE for launch in plan.launches):
             circuit = circuit.probed(now)
