@@ -43,6 +43,10 @@ class Admission:
         self._queue = queue
         self._faults = faults
 
+    def is_open(self) -> bool:
+        """Whether there is nothing to ask before a message comes in: the usual case, and the fast one."""
+        return not self._faults.armed and self._queue.size_max is None and self._queue.duplicates is None
+
     def refuse(self, contents: Sequence[Content]) -> AmqpError | None:
         """Whether and why none of the messages may come in. That they are not too large has been seen to."""
         if self._faults.armed:

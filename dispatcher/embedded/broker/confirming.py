@@ -33,7 +33,7 @@ class Confirmations:
 
     def loses(self, path: str) -> bool:
         """Whether the settlement of a delivery of that queue never arrived."""
-        return bool(self._faults.armed) and self._faults.bites(Fault.LOSE_SETTLEMENT, path) is not None
+        return self._faults.bites(Fault.LOSE_SETTLEMENT, path) is not None
 
     def confirm(self, delivery_id: int, state: bytes, path: str) -> None:
         """Tells the receiver what became of its delivery."""

@@ -118,6 +118,10 @@ class Entity:
 
     def send(self, contents: Sequence[Content], done: Done) -> None:
         """Accepts all the messages or none."""
+        if self.admission.is_open():
+            now_ms = self._now_ms()
+            self._submit([self.queue.begin_put(content, now_ms) for content in contents], done)
+            return
         refusal = self.admission.refuse(contents)
         if refusal is not None:
             done(refusal)

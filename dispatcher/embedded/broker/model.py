@@ -31,6 +31,7 @@ class Message:
         "content",
         "delivery_count",
         "due_ms",
+        "end_ms",
         "enqueued_ms",
         "locked_until_ms",
         "sequence",
@@ -53,6 +54,7 @@ class Message:
         self.state = state
         self.due_ms = due_ms
         self.delivery_count = delivery_count
+        self.end_ms: int | None = None  # when it expires, if it still waits to be handed out then
         self.token: bytes | None = None
         self.locked_until_ms = 0
         self.busy = False

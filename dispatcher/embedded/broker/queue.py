@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
 from .consumers import ConsumerLine
 from .duplicates import DuplicateWindow
@@ -85,7 +84,7 @@ class Queue:
 
     def _weigh(self, content: Content, sign: int) -> None:
         if self.size_max is not None:
-            self.shelf.weigh(content, sign)
+            self.shelf.size += sign * content.size
 
     def locked(self, token: bytes, now_ms: int) -> Message | None:
         """The message this token still locks."""
@@ -146,14 +145,12 @@ class Queue:
 
     def _end_of_life_ms(self, message: Message) -> int | None:
         """The shorter of the two lives counts; in a dead-letter queue nothing expires."""
-        if self.dead_letters is None:
+        own, common = message.content.ttl_ms, self.ttl_ms
+        if (own is None and common is None) or self.dead_letters is None:
             return None
-        lives = [ttl for ttl in (message.content.ttl_ms, self.ttl_ms) if ttl is not None]
-        return message.enqueued_ms + min(lives) if lives else None
+        return message.enqueued_ms + min(ttl for ttl in (own, common) if ttl is not None)
 
-    def _is_over(self, now_ms: int, message: Message) -> bool:
-        if self.ttl_ms is None and message.content.ttl_ms is None:
-            return False
+    def _is_over(self, message: Message, now_ms: int) -> bool:
         end_ms = self._end_of_life_ms(message)
         return end_ms is not None and end_ms <= now_ms
 
@@ -170,9 +167,8 @@ class Queue:
         For a settled consumer the message is not locked but busy: follow up with `begin_drop`.
         """
         assigned: list[tuple[Consumer, Message]] = []
-        is_over = partial(self._is_over, now_ms)
         while (consumer := self.consumers.first()) and len(assigned) < count_max:
-            message = self.shelf.take_oldest(is_over)
+            message = self.shelf.take_oldest(now_ms)
             if message is None:
                 break
             if consumer.settled:
@@ -318,7 +314,7 @@ class Queue:
             message = self.shelf.messages.get(sequence)
             if message is None or message.busy or message.token is not None or message.state is not State.DEFERRED:
                 continue
-            if self._is_over(now_ms, message):
+            if self._is_over(message, now_ms):
                 self.shelf.unplace(message)
                 changes.append(self._begin_expiry(message))
         return changes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -64,6 +65,7 @@ class Session:
         self._wire = wire
         self._now = asyncio.get_running_loop().time
         self._nodes = nodes
+        self._faults = nodes.faults
         self._confirmations = Confirmations(wire, channel, nodes.faults)
         self._links: dict[int, _Link] = {}
         self._needs: dict[int, tuple[str, Right | None]] = {}  # what each link needs a token for
@@ -71,7 +73,7 @@ class Session:
         self._unsettled: dict[int, tuple[OutgoingLink, bytes]] = {}
         self._next_incoming_id = int(begin[1] or 0)
         self._next_delivery_id = 0
-        self._window = OutgoingWindow(self.send_frame, int(begin[2] or 0))
+        self._window = OutgoingWindow(partial(wire.write_frame, channel), int(begin[2] or 0))
 
     # --- frames coming in ------------------------------------------------------------------------------
 
@@ -155,9 +157,12 @@ class Session:
     def on_transfer(self, fields: list[Any], payload: bytes) -> None:
         """A message, or a part of one, comes in."""
         self._next_incoming_id = (self._next_incoming_id + 1) & _MASK
-        if fields[0] in self._leaving:
-            return
-        link = self._link(fields[0])
+        handle = fields[0]
+        link = self._links.get(handle)
+        if link is None:
+            if handle in self._leaving:
+                return
+            link = self._link(handle)
         if not isinstance(link, IncomingLink):
             raise AmqpError(INVALID_FIELD, "a transfer on a link that only receives")
         link.used_at = self._wire.heard_at
@@ -181,7 +186,7 @@ class Session:
             return
         link, token = entry
         path = link.entity.path
-        if self._confirmations.loses(path):
+        if self._faults.armed and self._confirmations.loses(path):
             return
         settlement, echo = read_outcome(state)
         if settlement is None:

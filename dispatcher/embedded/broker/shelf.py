@@ -7,10 +7,9 @@ time. What may happen to it is decided by `queue`.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from .browsing import SequenceIndex
-from .messages import Content
 from .model import Message, State
 
 
@@ -42,6 +41,7 @@ class Shelf:
 
     def place(self, message: Message, end_ms: int | None) -> None:
         """The message waits from now on; if it is active its life ends then."""
+        message.end_ms = end_ms
         if message.state is State.ACTIVE:
             heapq.heappush(self._available, message.sequence)
             self.active += 1
@@ -62,13 +62,13 @@ class Shelf:
         else:
             self.scheduled -= 1
 
-    def take_oldest(self, is_over: Callable[[Message], bool]) -> Message | None:
+    def take_oldest(self, now_ms: int) -> Message | None:
         """The oldest message that waits to be handed out and whose life is not over."""
         while self._available:
             message = self.messages.get(heapq.heappop(self._available))
             if message is None or message.busy or message.token is not None or message.state is not State.ACTIVE:
                 continue
-            if not is_over(message):
+            if message.end_ms is None or message.end_ms > now_ms:
                 self.active -= 1
                 return message
         return None
@@ -107,7 +107,3 @@ class Shelf:
                 break
             found.append(message)
         return found
-
-    def weigh(self, content: Content, sign: int) -> None:
-        """Bytes come or go."""
-        self.size += sign * content.size

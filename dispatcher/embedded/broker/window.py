@@ -24,15 +24,19 @@ class OutgoingWindow:
         """Sends a transfer of a link, now or when there is room."""
         if self._room <= 0 or self._waiting:
             self._waiting.append((handle, body))
-        else:
-            self._go(body)
+            return
+        self._room -= 1
+        self.next_id = (self.next_id + 1) & _MASK
+        self._send(body)
 
     def update(self, next_incoming_id: int, window: int) -> None:
         """The peer says what it expects next and how many frames it takes from there."""
         room = (next_incoming_id + window - self.next_id) & _MASK
         self._room = 0 if room > WINDOW else room  # it has not yet seen what is under way: no room
         while self._waiting and self._room > 0:
-            self._go(self._waiting.popleft()[1])
+            self._room -= 1
+            self.next_id = (self.next_id + 1) & _MASK
+            self._send(self._waiting.popleft()[1])
 
     def forget(self, handle: int) -> None:
         """The link is gone, and what it still had to send with it."""
@@ -42,8 +46,3 @@ class OutgoingWindow:
     def clear(self) -> None:
         """Nothing more is to be sent."""
         self._waiting.clear()
-
-    def _go(self, body: bytes) -> None:
-        self._room -= 1
-        self.next_id = (self.next_id + 1) & _MASK
-        self._send(body)
