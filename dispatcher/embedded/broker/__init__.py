@@ -4,12 +4,13 @@ The room from the wire inwards:
 
     types, codec                AMQP values and bytes; decoding, encoding: one direction each
     frames, performatives       the frames of a connection
-    connection, session, links  the protocol state of one client; outcomes, confirming: what it says of deliveries
+    connection, session, links  the protocol state of one client; window, outcomes, confirming
+                                are what it may send and what it says of deliveries
     cbs, management             the two request/response nodes
     messages                    which parts of a message the broker reads and writes
     model, queue                what Service Bus does with a message: pure, no I/O, time is an argument;
-                                consumers, browsing, duplicates are parts of it
-    entity                      one queue, its journal and its consumers, put together
+                                shelf, browsing, consumers, duplicates are parts of it
+    entity                      one queue, its journal and its consumers, put together; admission is its door
     journal, store              what is on disk before a client hears "accepted"
     faults, stage               what can be made to go wrong on purpose; control: the same over HTTP
     server                      the composition: `Broker`
