@@ -85,6 +85,8 @@ def breaks_link(error: BaseException) -> bool:
 
 def refusal(error: BaseException) -> str | None:
     """Why the broker will not have us, for people; None if the error is of another kind."""
+    if _status(error) == 404:  # the service answers so to a token for a queue that is not there
+        return f"{_REFUSALS[0][1]} ({told(error)})"
     for kind, remedy in _REFUSALS:
         if isinstance(error, kind):
             return f"{remedy} ({told(error)})"
@@ -97,6 +99,11 @@ def told(error: BaseException) -> str:
     """The error on one line of bounded length, without secrets."""
     text = _SECRETS.sub(r"\1\2...", f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
     return " ".join(text.split())[:_TEXT_MAX]
+
+
+def _status(error: BaseException) -> int | None:
+    status = getattr(getattr(error, "inner_exception", None), "status_code", None)
+    return status if isinstance(status, int) else None
 
 
 def _condition(error: BaseException) -> str | None:
