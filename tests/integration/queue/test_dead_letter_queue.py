@@ -102,8 +102,8 @@ async def test_what_another_program_wrote_is_shown_as_far_as_it_goes() -> None:
 async def test_a_broker_that_falls_silent_ends_the_look_in_bounded_time() -> None:
     async with a_broker() as broker, a_wire(broker.port) as wire:
         await bury(broker, some(3), "x")
-        quick = {"operation_timeout_seconds": 0.5, "peek_page_max": 2, "close_timeout_seconds": 0.5}
-        async with asyncio.timeout(20), reader(through(wire, broker.connection_string), **quick) as queue:
+        quick = {"operation_timeout_seconds": 4.0, "peek_page_max": 2, "close_timeout_seconds": 0.5}
+        async with asyncio.timeout(60), reader(through(wire, broker.connection_string), **quick) as queue:
             pages = queue.pages()
             assert len(await anext(pages)) == 2
             wire.silence()
