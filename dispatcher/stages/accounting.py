@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from dispatcher.core.attempts import Sighting, is_stopped
 from dispatcher.core.budgets import CLOCK_ERROR
@@ -17,9 +17,6 @@ from dispatcher.core.ledger import Entry
 from dispatcher.core.observations import GroupSeen, PodPhase, PodSeen
 from dispatcher.memory import Memory, Ports
 from dispatcher.ports import ObjectRef
-
-GROUP_STOPS_WITHIN = timedelta(seconds=30)
-"""How long a finished pod is kept for its group's own times to show; then our own, later ones are used."""
 
 
 async def account(memory: Memory, ports: Ports) -> None:
