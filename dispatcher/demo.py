@@ -28,7 +28,7 @@ from rich.text import Text
 from dispatcher.client import NotReachable, RunningService, find_service, get_json_now
 from dispatcher.errors import BadConfiguration, DispatcherError
 from dispatcher.render import dead_lettered, held_summary, status_line
-from dispatcher.settings import load
+from dispatcher.settings import load, merged
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NEEDED = ("config/dispatcher.yaml", "config/tasks.yaml", "examples/demo_burst.py", "examples/demo_summary.py")
@@ -173,9 +173,9 @@ class Demo:
     def _write_config(self) -> None:
         delivered = yaml.safe_load((CHECKOUT / "config/dispatcher.yaml").read_text(encoding="utf-8"))
         tasks = yaml.safe_load((CHECKOUT / "config/tasks.yaml").read_text(encoding="utf-8"))
-        changed = _merged(delivered, self._scale.dispatcher_settings())
+        changed = merged(delivered, self._scale.dispatcher_settings())
         per_task = self._scale.task_settings(self._output)
-        tasks["tasks"] = [_merged(task, per_task) for task in tasks["tasks"]]
+        tasks["tasks"] = [merged(task, per_task) for task in tasks["tasks"]]
         self._config.mkdir()
         for name, content in (("dispatcher.yaml", changed), ("tasks.yaml", tasks)):
             head = (
@@ -385,11 +385,3 @@ def _still_runs(data_dir: Path) -> bool:
 def _last_line(path: Path) -> str:
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1][:500] if lines else "it said nothing"
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged

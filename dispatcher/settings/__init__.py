@@ -11,7 +11,7 @@
 Decides what a valid configuration is. Knows nothing of what is done with it.
 """
 
-from dispatcher.settings.loading import Examination, examine, load
+from dispatcher.settings.loading import Examination, examine, load, merged
 from dispatcher.settings.mistakes import Mistake
 from dispatcher.settings.models import (
     BudgetSettings,
@@ -33,4 +33,5 @@ __all__ = [
     "VirtualNodeSettings",
     "examine",
     "load",
+    "merged",
 ]

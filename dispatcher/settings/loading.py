@@ -76,10 +76,10 @@ def examine(
         ("the command line", dict(overrides or {})),
     ]
     for _, values in sources:
-        raw = _merged(raw, values)
+        raw = merged(raw, values)
     from_file, unreadable = _connection_string(raw.get("service_bus"), folder)
     sources.append(("connection_string_file", from_file))
-    raw = {key: value for key, value in _merged(raw, from_file).items() if value is not None}
+    raw = {key: value for key, value in merged(raw, from_file).items() if value is not None}
     mistakes += unreadable
     places = _Places(files, sources)
     settings, invalid = _validated(raw, places)
@@ -165,12 +165,13 @@ def _connection_string(section: Any, folder: Path) -> tuple[dict[str, Any], list
     return {"service_bus": {"connection_string": SecretStr(text)}}, []
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, section by section; where both have a value, the one above counts."""
+    both = dict(below)
     for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
+        old = both.get(key)
+        both[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return both
 
 
 # --- mistakes -------------------------------------------------------------------------------------------------------
