@@ -74,7 +74,6 @@ class Tallies:
     batches: Counter[str] = field(default_factory=Counter)
     items: Counter[str] = field(default_factory=Counter)
     """Items done, by placement."""
-    held: Counter[str] = field(default_factory=Counter)
     cycles: int = 0
 
 

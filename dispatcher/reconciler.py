@@ -117,7 +117,8 @@ class Reconciler:
         await accounting.account(memory, ports)
         await closing.clear_away(memory, ports, policy)
         await sweeping.sweep(memory, ports, policy)
-        memory.dirty = {name for name in memory.dirty if name in memory.draft.entries and memory.draft.changed}
+        # What an accepted write of the ledger lets go on is looked at again with it.
+        memory.dirty = memory.dirty & memory.draft.entries.keys() if memory.draft.changed else set()
         busy = received or plan.launches or memory.draft.changed or memory.sweep_from
         return AT_ONCE if busy else IDLE
 
@@ -192,7 +193,6 @@ class Reconciler:
         told = {(hold.task, hold.tenant, hold.priority, hold.held.reason): hold for hold in plan.holds}
         for key, hold in told.items():
             if key not in memory.told_holds:
-                self.tallies.held[hold.held.reason] += 1
                 self._ports.events.emit("batch.held", **_hold_facts(hold))
         memory.told_holds = frozenset(told)
 

@@ -191,6 +191,17 @@ def manifest(
     }
 
 
+def shape_in(recorded: Mapping[str, Any]) -> JobShape:
+    """The numbers of a recorded Job, read back from what :func:`manifest` wrote."""
+    spec = recorded["spec"]
+    return JobShape(
+        spec["completions"],
+        spec["parallelism"],
+        spec["backoffLimitPerIndex"],
+        timedelta(seconds=spec["activeDeadlineSeconds"]),
+    )
+
+
 def ready_to_create(
     recorded: Mapping[str, Any], *, record_uid: str, items_digest: str, epoch: int, stop_at: datetime
 ) -> dict[str, Any]:

@@ -497,14 +497,14 @@ class Draft:
             self._reserved[account_id] -= money.picos
         self.changed = True
 
-    def take_over(self, limits_of: tuple[Budget, ...]) -> None:
+    def take_over(self) -> None:
         """A new leader: the epoch rises, and the limits that operators have set come into force.
 
         A budget whose account is new starts with the reservations of all open entries that it would have counted.
         """
         self._epoch += 1
         self.changed = True
-        limits = {budget.key: budget.limit for budget in limits_of}
+        limits = {budget.key: budget.limit for budget in self._budgets}
         for account_id, account in self._accounts.items():
             limit = limits.get(account_id.budget_key)
             if limit is not None and limit != account.limit:
@@ -562,14 +562,13 @@ class Draft:
             if account_id in live or account.window.end + _ACCOUNT_KEPT_AFTER > now
         }
         written = now if self._ledger.written is None else max(now, self._ledger.written)
-        return Ledger(
-            epoch=self._epoch,
+        return replace(
+            self.peek(),
             accounts=accounts,
             entries=dict(self._entries),
             creates=self._creates.pruned(now),
             deletes=self._deletes.pruned(now),
             written=written,
-            frozen=self._frozen,
         )
 
 

@@ -16,20 +16,16 @@ from dispatcher.core.budgets import CLOCK_ERROR
 from dispatcher.core.ledger import Entry
 from dispatcher.core.observations import GroupSeen, PodPhase, PodSeen
 from dispatcher.memory import Memory, Ports
-from dispatcher.ports import ObjectRef
 
 
 async def account(memory: Memory, ports: Ports) -> None:
     """Notes, charges and settles for every paid entry that something has happened to."""
     now = ports.clock.now()
-    paid = [
-        memory.draft.entries[name]
-        for name in sorted(memory.dirty)
-        if name in memory.draft.entries and memory.draft.entries[name].paid
-    ]
-    for entry in paid:
-        _note(memory, entry.name, memory.sight(entry.name), now)
-    open_money = [name for name in (entry.name for entry in paid) if not memory.draft.entries[name].money_settled]
+    entries = memory.draft.entries
+    paid = [name for name in sorted(memory.dirty) if name in entries and entries[name].paid]
+    for name in paid:
+        _note(memory, name, memory.sight(name), now)
+    open_money = [name for name in paid if not entries[name].money_settled]
     if not open_money:
         return
     groups = await ports.account.groups() if ports.account is not None else None
@@ -181,8 +177,3 @@ def _may_go(memory: Memory, entry: Entry, sight: Sighting, pod: PodSeen) -> bool
     ruled = pod.index in attempt.record.rulings
     written_up = pod.uid in attempt.record.evidence.get(pod.index, {})
     return noted and (ruled or written_up)
-
-
-def refs(pods: list[tuple[str, PodSeen]]) -> list[ObjectRef]:
-    """Names and uids, as deletes need them."""
-    return [ObjectRef(pod.name, pod.uid) for _, pod in pods]

@@ -38,7 +38,7 @@ async def _delete_finished_pods(memory: Memory, ports: Ports, policy: Policy) ->
     allowed = finished[: deletes_left(memory.draft.deletes, policy.virtual_node, now)]
     if not allowed:
         return
-    answers = await ports.cluster.delete_pods(accounting.refs(allowed))
+    answers = await ports.cluster.delete_pods([ObjectRef(pod.name, pod.uid) for _, pod in allowed])
     memory.draft.pods_deleted(len(allowed), now)
     for (name, pod), answer in zip(allowed, answers, strict=True):
         if answer in _GONE:

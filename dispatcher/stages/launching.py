@@ -21,7 +21,7 @@ from dispatcher.core.observations import JobSeen
 from dispatcher.core.plan import Launch, Plan, after_service
 from dispatcher.core.policy import Policy
 from dispatcher.core.pricing import group_rate
-from dispatcher.core.records import Record, Ruling, to_annotations, to_data
+from dispatcher.core.records import Record, Ruling
 from dispatcher.core.retries import Tries
 from dispatcher.core.units import NO_MONEY
 from dispatcher.core.work import Placement, Task
@@ -63,13 +63,10 @@ async def _write_records(memory: Memory, ports: Ports, policy: Policy, plan: Pla
         if await records.write_job(ports, attempt, record):
             openings.append(_Opening(wanted, attempt, _entry(memory, policy, wanted, record, now)))
     if fresh:
-        answers = await ports.store.create_records(
-            [(record.name, to_data(record), to_annotations(record)) for _, record in fresh]
-        )
+        answers = await records.create(memory, ports, [record for _, record in fresh])
         for (wanted, record), created in zip(fresh, answers, strict=True):
             if created.answer is Answer.DONE and created.record is not None and not created.already:
                 stored = created.record
-                memory.records[record.name] = stored.uid
                 attempt = Attempt(record, stored.uid, stored.version, Stage.OPENED)
                 openings.append(_Opening(wanted, attempt, _entry(memory, policy, wanted, record, now)))
             else:

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from dispatcher.core.attempts import Attempt, Sighting, Stage
 from dispatcher.core.inflight import ItemState
-from dispatcher.core.jobs import JobShape, attempt_name
+from dispatcher.core.jobs import JobShape, attempt_name, shape_in
 from dispatcher.core.ledger import Draft, Entry, EntryState, Ledger
 from dispatcher.core.observations import ClusterSeen, JobSeen
 from dispatcher.core.policy import Policy
@@ -65,7 +65,7 @@ async def _fence(ports: Ports, policy: Policy) -> tuple[Memory, bool]:
     ledger = Ledger.from_document(stored.document) if stored else Ledger()
     now = ports.clock.now()
     draft = Draft(ledger, policy.budgets, release_hold(policy))
-    draft.take_over(policy.budgets)
+    draft.take_over()
     was_lost = stored is None and bool(await ports.store.list_records())
     if was_lost:
         draft.freeze(LEDGER_LOST)
@@ -174,13 +174,8 @@ def _claim(memory: Memory, stored: StoredRecord, record: Record, stage: Stage, *
 
 def _adopted(memory: Memory, record: Record, job: JobSeen, ports: Ports) -> Entry:
     """An entry for an attempt whose ledger was lost: its claim, and no money (nothing is left to spend anyway)."""
-    spec = (record.job or {}).get("spec", {})
-    shape = JobShape(
-        int(spec.get("completions", len(record.items))),
-        int(spec.get("parallelism", len(record.items))),
-        int(spec.get("backoffLimitPerIndex", 0)),
-        timedelta(seconds=int(spec.get("activeDeadlineSeconds", 0))),
-    )
+    pods = len(record.items)
+    shape = shape_in(record.job) if record.job is not None else JobShape(pods, pods, 0, timedelta(0))
     return Entry(
         batch=record.batch,
         attempt=record.attempt,

@@ -1,4 +1,4 @@
-"""Writing into records: evidence, rulings, and the record of the next attempt.
+"""Writing records: new ones, and evidence and rulings into those that stand.
 
 Decides nothing. Every write replaces exactly the version that was read; where another has written, or no answer came,
 the record is read again and what stands there is followed.
@@ -11,16 +11,24 @@ from dataclasses import replace
 
 from dispatcher.core import attempts as rules
 from dispatcher.core.attempts import Attempt
-from dispatcher.core.circuit import Circuit
-from dispatcher.core.failures import FailureCause
 from dispatcher.core.observations import PodSeen
 from dispatcher.core.policy import Policy
-from dispatcher.core.records import Record, Ruling, decode, to_annotations
-from dispatcher.core.retries import RETRY_RULES
-from dispatcher.core.work import Placement
+from dispatcher.core.records import Record, Ruling, decode, to_annotations, to_data
 from dispatcher.errors import Deposed
 from dispatcher.memory import Memory, Ports
-from dispatcher.ports import Answer, ObjectRef
+from dispatcher.ports import Answer, ObjectRef, RecordCreated
+from dispatcher.stages import circuit
+
+
+async def create(memory: Memory, ports: Ports, wanted: Sequence[Record]) -> list[RecordCreated]:
+    """Creates records, answers in the same order; what stands now is remembered."""
+    answers = await ports.store.create_records(
+        [(record.name, to_data(record), to_annotations(record)) for record in wanted]
+    )
+    for record, created in zip(wanted, answers, strict=True):
+        if created.answer is Answer.DONE and created.record is not None:
+            memory.records[record.name] = created.record.uid
+    return list(answers)
 
 
 async def write_evidence(
@@ -34,34 +42,8 @@ async def write_evidence(
     evidence = rules.with_evidence(attempt.record, found)
     if not await _replace(ports, attempt, replace(attempt.record, evidence=evidence)):
         return
-    entry = memory.draft.entries.get(attempt.name)
-    if entry is not None and entry.placement is Placement.VIRTUAL_NODE:
-        for pod in failed:
-            _report_to_circuit(memory, ports, policy, attempt, evidence[pod.index][pod.uid].cause)
-
-
-def _report_to_circuit(memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, cause: FailureCause) -> None:
-    before = memory.circuit
-    now = ports.clock.now()
-    if cause in (FailureCause.APPLICATION, FailureCause.ITEM_TIMEOUT):
-        report_success(memory, ports, attempt.name)  # its program ran: whatever it did, the place works
-    if not RETRY_RULES[cause].opens_circuit:
-        return
-    if attempt.name in memory.probes:
-        memory.probes.discard(attempt.name)
-        memory.circuit = before.after_failed_probe(policy.circuit, now)
-    else:
-        memory.circuit = before.after_failure(policy.circuit, now)
-    if memory.circuit.is_open and memory.circuit.probe_at != before.probe_at:
-        ports.events.emit("circuit.opened", cause=str(cause), failures=memory.circuit.failures)
-
-
-def report_success(memory: Memory, ports: Ports, name: str) -> None:
-    """A pod ran on the virtual node: its circuit closes."""
-    memory.probes.discard(name)
-    if memory.circuit.is_open:
-        ports.events.emit("circuit.closed", job=name)
-    memory.circuit = Circuit()
+    for pod in failed:
+        circuit.report_failure(memory, ports, policy, attempt.name, evidence[pod.index][pod.uid].cause)
 
 
 async def write_rulings(ports: Ports, attempt: Attempt, rulings: Mapping[int, Ruling]) -> bool:

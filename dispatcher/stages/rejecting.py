@@ -19,13 +19,14 @@ from dispatcher.core.failures import FailureCause
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.plan import Rejection
 from dispatcher.core.policy import Policy
-from dispatcher.core.records import Record, Ruling, RulingKind, to_annotations, to_data
+from dispatcher.core.records import Record, Ruling, RulingKind
 from dispatcher.core.retries import Tries
 from dispatcher.core.units import to_text
 from dispatcher.core.verdicts import Rejected
 from dispatcher.core.work import WorkItem
 from dispatcher.memory import Memory, Ports
 from dispatcher.ports import Answer
+from dispatcher.stages import records
 
 NEVER_LAUNCHED = "none"
 """The parent of a record that was made for its rulings alone: no attempt has this name."""
@@ -43,15 +44,11 @@ async def reject(memory: Memory, ports: Ports, rejections: Sequence[Rejection]) 
     if not rejections:
         return
     now = ports.clock.now()
-    records = [_record(memory, ports, rejection, now) for rejection in rejections]
-    answers = await ports.store.create_records(
-        [(record.name, to_data(record), to_annotations(record)) for record in records]
-    )
-    for record, created in zip(records, answers, strict=True):
+    wanted = [_record(memory, ports, rejection, now) for rejection in rejections]
+    for record, created in zip(wanted, await records.create(memory, ports, wanted), strict=True):
         if created.answer is not Answer.DONE or created.record is None:
             memory.give_up_record(record.name, now)  # should it stand all the same, it says what the next one says
             continue
-        memory.records[record.name] = created.record.uid
         for item in record.items:
             memory.inflight.claim(item, ItemState.RULED)
         attempt = Attempt(record, created.record.uid, created.record.version, Stage.HELD)

@@ -15,12 +15,12 @@ from dispatcher.core.attempts import Attempt, Stage
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.observations import PodPhase
 from dispatcher.core.policy import Policy
-from dispatcher.core.records import Record, RulingKind, next_record, to_annotations, to_data
+from dispatcher.core.records import Record, RulingKind, next_record
 from dispatcher.core.retries import RETRY_RULES
-from dispatcher.core.work import ItemId, Placement, WorkItem
+from dispatcher.core.work import ItemId, WorkItem
 from dispatcher.memory import Memory, Ports, Tallies
 from dispatcher.ports import Answer, DeadLetter, MessageState
-from dispatcher.stages import records
+from dispatcher.stages import circuit, records
 
 NUMBERS_PER_REQUEST = 100
 ASK_AGAIN_AFTER = timedelta(seconds=1)
@@ -60,11 +60,9 @@ async def _rule(memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, 
     rulings = rules.next_rulings(attempt, policy.tasks.get(attempt.record.task), policy, now)
     if not rulings or not await records.write_rulings(ports, attempt, rulings):
         return
-    entry = memory.draft.entries.get(attempt.name)
-    if entry is not None and entry.placement is Placement.VIRTUAL_NODE:
-        pods = attempt.sight.pods.values()
-        if any(pod.phase is PodPhase.SUCCEEDED and pod.index in rulings for pod in pods):
-            records.report_success(memory, ports, attempt.name)
+    pods = attempt.sight.pods.values()
+    if any(pod.phase is PodPhase.SUCCEEDED and pod.index in rulings for pod in pods):
+        circuit.report_success(memory, ports, attempt.name)
 
 
 def _follow(memory: Memory, ports: Ports, tallies: Tallies, attempt: Attempt) -> None:
@@ -106,12 +104,11 @@ async def _carry_on(memory: Memory, ports: Ports, attempt: Attempt) -> None:
     following = next_record(attempt.record, memory.ledger.epoch, now)
     if following is None:
         return
-    [created] = await ports.store.create_records([(following.name, to_data(following), to_annotations(following))])
+    [created] = await records.create(memory, ports, [following])
     if created.answer is not Answer.DONE or created.record is None:
         return  # no answer, or refused: the same record is made again, harmlessly
     stored = created.record
     attempt.carried_on = True
-    memory.records[following.name] = stored.uid
     if following.name not in memory.attempts:
         memory.attempts[following.name] = Attempt(following, stored.uid, stored.version, Stage.HELD)
 

@@ -202,7 +202,7 @@ class LedgerMachine(RuleBasedStateMachine):
         before = self.sums()
         self.budgets = budgets
         self.draft = Draft(old, budgets, HOLD)
-        self.draft.take_over(budgets)
+        self.draft.take_over()
         after = self.draft.peek()
         assert after.epoch == old.epoch + 1
         limits = {budget.key: budget.limit for budget in budgets}

@@ -421,7 +421,7 @@ def test_a_dropped_entry_holds_nothing() -> None:
 
 def test_taking_over_raises_the_epoch() -> None:
     draft = a_draft()
-    draft.take_over(())
+    draft.take_over()
     assert draft.finish(NOW).epoch == 2
 
 
@@ -429,7 +429,7 @@ def test_a_lowered_limit_stops_opening_and_leaves_what_runs_alone() -> None:
     ledger = a_ledger(an_entry("b1"), budgets=(a_budget(),))
     lower = (a_budget("0.001"),)
     draft = Draft(ledger, lower, MINUTE)
-    draft.take_over(lower)
+    draft.take_over()
     assert money_of(draft) == [(NO_MONEY, WORST)]
     with pytest.raises(NoRoom):
         draft.open(an_entry("b2"))
@@ -438,7 +438,7 @@ def test_a_lowered_limit_stops_opening_and_leaves_what_runs_alone() -> None:
 def test_a_raised_limit_makes_room() -> None:
     ledger = a_ledger(an_entry("b1"), budgets=(a_budget(str(WORST.usd)),))
     draft = Draft(ledger, (a_budget("100"),), MINUTE)
-    draft.take_over((a_budget("100"),))
+    draft.take_over()
     draft.open(an_entry("b2"))
     assert money_of(draft) == [(NO_MONEY, WORST * 2)]
 
@@ -446,7 +446,7 @@ def test_a_raised_limit_makes_room() -> None:
 def test_a_budget_that_was_taken_away_is_enforced_until_its_window_ends() -> None:
     ledger = a_ledger(an_entry("b1"), budgets=(a_budget(str(WORST.usd)),))
     draft = Draft(ledger, (), MINUTE)
-    draft.take_over(())
+    draft.take_over()
     with pytest.raises(NoRoom):
         draft.open(an_entry("b2"))
     draft.open(an_entry("b3", written=NOW + 24 * HOUR))
@@ -456,7 +456,7 @@ def test_a_new_budget_starts_with_what_open_attempts_have_set_aside() -> None:
     ledger = a_ledger(an_entry("b1"), an_entry("b2", placement=Placement.NODE_POOL), budgets=(a_budget(),))
     both = (a_budget(), a_budget("0.01", name="new"))
     draft = Draft(ledger, both, MINUTE)
-    draft.take_over(both)
+    draft.take_over()
     assert money_of(draft) == [(NO_MONEY, WORST), (NO_MONEY, WORST)]
 
 
@@ -465,7 +465,7 @@ def test_a_new_budget_does_not_count_other_tenants_and_settled_money() -> None:
     open_draft.settle_money("burst-b1-1")
     new = (a_budget(name="new", scope=Scope.TENANT, tenant="acme"),)
     draft = Draft(open_draft.finish(NOW), new, MINUTE)
-    draft.take_over(new)
+    draft.take_over()
     assert money_of(draft) == []
 
 
@@ -473,7 +473,7 @@ def test_the_charge_of_an_attempt_that_is_older_than_the_budget_is_no_overrun() 
     ledger = a_ledger(an_entry())
     new = (a_budget(), a_budget(name="hourly", window=WindowKind.HOUR))
     draft = Draft(ledger, new, MINUTE)
-    draft.take_over(new)  # its pods are over, and not charged yet
+    draft.take_over()  # its pods are over, and not charged yet
     draft.pod_seen("burst-b1-1", "p", NOW, NOW + 5 * MINUTE)
     draft.charge("burst-b1-1", "p", NOW, NOW + 5 * MINUTE)
     assert draft.overruns == []
@@ -483,9 +483,9 @@ def test_the_charge_of_an_attempt_that_is_older_than_the_budget_is_no_overrun() 
 def test_taking_over_twice_adopts_once() -> None:
     new = (a_budget(),)
     draft = Draft(a_ledger(an_entry()), new, MINUTE)
-    draft.take_over(new)
+    draft.take_over()
     again = Draft(draft.finish(NOW), new, MINUTE)
-    again.take_over(new)
+    again.take_over()
     assert money_of(again) == [(NO_MONEY, WORST)]
 
 
@@ -493,7 +493,7 @@ def test_a_new_leader_leaves_accounts_that_are_known_as_they_are() -> None:
     budgets = (a_budget(),)
     draft = Draft(charged_draft().finish(NOW), budgets, MINUTE)
     before = money_of(draft)
-    draft.take_over(budgets)
+    draft.take_over()
     assert money_of(draft) == before
 
 
