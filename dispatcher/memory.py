@@ -7,7 +7,6 @@ be thrown away at any moment, and is, whenever there is doubt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -18,37 +17,10 @@ from dispatcher.core.ledger import Draft, Ledger
 from dispatcher.core.observations import NodeHeadroom
 from dispatcher.core.plan import Hold
 from dispatcher.core.policy import Policy
-from dispatcher.core.work import ItemId, WorkItem
-from dispatcher.ports import (
-    AciAccount,
-    Clock,
-    Events,
-    Ids,
-    JobCluster,
-    Lease,
-    LedgerStore,
-    Message,
-    WorkQueue,
-)
+from dispatcher.core.work import ItemId
 
 CREATE_SETTLES_IN = timedelta(seconds=60)
 """The API server's own limit on a request: a create sent longer ago than this will not land any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The world, as the composition root has put it together."""
-
-    queues: Mapping[str, WorkQueue]
-    cluster: JobCluster
-    store: LedgerStore
-    lease: Lease
-    clock: Clock
-    ids: Ids
-    events: Events
-    read_message: Callable[[str, Message], WorkItem]
-    """Queue name and message -> work item; raises BadMessage."""
-    account: AciAccount | None = None
 
 
 @dataclass(slots=True)

@@ -7,13 +7,14 @@ Nothing here waits for news: what has arrived is handed over at once, and adapte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
 from dispatcher.core.observations import ClusterChanges, ClusterSeen, GroupSeen, JobSeen, NodeHeadroom
+from dispatcher.core.work import WorkItem
 
 
 class Answer(StrEnum):
@@ -321,3 +322,22 @@ class Events(Protocol):
     def emit(self, event: str, **facts: Any) -> None:
         """Tells one event; names are ``noun.past_participle``, facts are plain JSON values."""
         ...
+
+
+# --- all of it -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world, as the composition root has put it together."""
+
+    queues: Mapping[str, WorkQueue]
+    cluster: JobCluster
+    store: LedgerStore
+    lease: Lease
+    clock: Clock
+    ids: Ids
+    events: Events
+    read_message: Callable[[str, Message], WorkItem]
+    """Queue name and message -> work item; raises BadMessage."""
+    account: AciAccount | None = None

@@ -9,7 +9,6 @@ knows no time-outs: those belong to the adapters and to the service around it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -18,20 +17,10 @@ from dispatcher.core.plan import HeldRetry, Hold, Plan, Snapshot, plan_cycle
 from dispatcher.core.policy import Policy
 from dispatcher.core.retries import own_allowance_left
 from dispatcher.core.units import Resources, to_text
-from dispatcher.core.work import Placement, WorkItem
+from dispatcher.core.work import Placement
 from dispatcher.errors import Deposed, LookFailed, OutcomeUnknown
-from dispatcher.memory import Memory, Ports, Tallies
-from dispatcher.ports import (
-    AciAccount,
-    Clock,
-    Events,
-    Ids,
-    JobCluster,
-    Lease,
-    LedgerStore,
-    Message,
-    WorkQueue,
-)
+from dispatcher.memory import Memory, Tallies
+from dispatcher.ports import Ports
 from dispatcher.stages import (
     accounting,
     bookkeeping,
@@ -55,21 +44,9 @@ AT_ONCE = timedelta(0)
 class Reconciler:
     """Carries work from the queues to Jobs and back, for as long as it leads."""
 
-    def __init__(
-        self,
-        policy: Policy,
-        queues: Mapping[str, WorkQueue],
-        cluster: JobCluster,
-        store: LedgerStore,
-        lease: Lease,
-        clock: Clock,
-        ids: Ids,
-        events: Events,
-        messages: Callable[[str, Message], WorkItem],
-        account: AciAccount | None = None,
-    ) -> None:
+    def __init__(self, policy: Policy, ports: Ports) -> None:
         self._policy = policy
-        self._ports = Ports(queues, cluster, store, lease, clock, ids, events, messages, account)
+        self._ports = ports
         self._memory: Memory | None = None
         self.tallies = Tallies()
 

@@ -25,6 +25,7 @@ from dispatcher.embedded.ledger_store import EmbeddedLedgerStore
 from dispatcher.embedded.objects import ObjectStore
 from dispatcher.embedded.processes.cluster import ProcessCluster
 from dispatcher.errors import DispatcherError
+from dispatcher.ports import Ports
 from dispatcher.queue.service_bus import ServiceBusQueue
 from dispatcher.reconciler import Reconciler
 from dispatcher.service.data_dir import DataDir, RunningFacts
@@ -118,8 +119,7 @@ class LocalService:
         lease = EmbeddedLease(store, self._clock)
         self._on_stop("the lease", lease.release)
         policy = settings.policy()
-        self._reconciler = Reconciler(
-            policy=policy,
+        ports = Ports(
             queues=self._queues,
             cluster=cluster,
             store=EmbeddedLedgerStore(store),
@@ -127,9 +127,10 @@ class LocalService:
             clock=self._clock,
             ids=RandomIds(),
             events=self._events,
-            messages=message_reader(settings, self._clock.now),
+            read_message=message_reader(settings, self._clock.now),
             account=cluster if policy.virtual_node is not None else None,
         )
+        self._reconciler = Reconciler(policy, ports)
         self._on_stop("the reconciler", self._reconciler.close)
         self._loop = CycleLoop(
             self._reconciler,

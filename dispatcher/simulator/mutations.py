@@ -34,8 +34,8 @@ from dispatcher.core.units import NO_MONEY, Money, whole_seconds
 from dispatcher.core.windows import Window
 from dispatcher.core.work import ItemId, Task
 from dispatcher.errors import Deposed, OutcomeUnknown
-from dispatcher.memory import Lock, Memory, Ports, Tallies
-from dispatcher.ports import Answer, ObjectRef
+from dispatcher.memory import Lock, Memory, Tallies
+from dispatcher.ports import Answer, ObjectRef, Ports
 from dispatcher.simulator.faults import Fault, FaultPlan
 from dispatcher.simulator.run import run
 from dispatcher.simulator.scenario import Scenario, draw

@@ -16,7 +16,7 @@ from typing import Any
 from dispatcher.core.policy import Policy
 from dispatcher.core.work import WorkItem
 from dispatcher.memory import Memory
-from dispatcher.ports import Message
+from dispatcher.ports import Message, Ports
 from dispatcher.reconciler import Reconciler
 from dispatcher.simulator.clock import HostClock
 from dispatcher.simulator.cluster import Cluster
@@ -101,8 +101,7 @@ class Process:
         self._running: Coroutine[Any, Any, timedelta] | None = None
         places.cluster.watches.append(self.watch)
         queue = QueuePort(places.broker, wire, clock)
-        self.reconciler = Reconciler(
-            policy,
+        ports = Ports(
             {queue.name: queue},
             self.cluster_port,
             StorePort(places.store, wire),
@@ -113,6 +112,7 @@ class Process:
             lambda name, message: reader(name, message, clock.now()),
             AccountPort(places.cluster, wire) if with_account else None,
         )
+        self.reconciler = Reconciler(policy, ports)
 
     def set_faults(self, plan: FaultPlan) -> None:
         """From now on these faults strike this process."""

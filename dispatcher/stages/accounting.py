@@ -15,7 +15,8 @@ from dispatcher.core.attempts import Sighting, is_stopped
 from dispatcher.core.budgets import CLOCK_ERROR
 from dispatcher.core.ledger import Entry
 from dispatcher.core.observations import GroupSeen, PodPhase, PodSeen
-from dispatcher.memory import Memory, Ports
+from dispatcher.memory import Memory
+from dispatcher.ports import Ports
 
 
 async def account(memory: Memory, ports: Ports) -> None:

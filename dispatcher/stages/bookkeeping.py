@@ -16,7 +16,8 @@ from dispatcher.core.ledger import Ledger
 from dispatcher.core.policy import Policy
 from dispatcher.core.units import NO_MONEY, Money, to_text
 from dispatcher.errors import Deposed
-from dispatcher.memory import Memory, Ports
+from dispatcher.memory import Memory
+from dispatcher.ports import Ports
 
 DOCUMENT_BYTES_MAX = 1 << 20
 """A ConfigMap holds 1 MiB."""

@@ -10,7 +10,8 @@ from dispatcher.core.failures import FailureCause
 from dispatcher.core.policy import Policy
 from dispatcher.core.retries import RETRY_RULES
 from dispatcher.core.work import Placement
-from dispatcher.memory import Memory, Ports
+from dispatcher.memory import Memory
+from dispatcher.ports import Ports
 
 _PROGRAM_RAN = (FailureCause.APPLICATION, FailureCause.ITEM_TIMEOUT)
 

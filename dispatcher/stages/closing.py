@@ -11,8 +11,8 @@ from dispatcher.core.budgets import LAUNCH_GRACE
 from dispatcher.core.jobs import attempt_name
 from dispatcher.core.ledger import Entry, EntryState
 from dispatcher.core.policy import Policy
-from dispatcher.memory import Memory, Ports
-from dispatcher.ports import Answer, ObjectRef
+from dispatcher.memory import Memory
+from dispatcher.ports import Answer, ObjectRef, Ports
 from dispatcher.stages import accounting, bookkeeping, watching
 
 _GONE = (Answer.DONE, Answer.NOT_FOUND)

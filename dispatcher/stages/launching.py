@@ -26,8 +26,8 @@ from dispatcher.core.retries import Tries
 from dispatcher.core.units import NO_MONEY
 from dispatcher.core.work import Placement, Task
 from dispatcher.errors import DispatcherError
-from dispatcher.memory import CREATE_SETTLES_IN, Memory, Ports, Tallies
-from dispatcher.ports import Answer, Created
+from dispatcher.memory import CREATE_SETTLES_IN, Memory, Tallies
+from dispatcher.ports import Answer, Created, Ports
 from dispatcher.stages import bookkeeping, records, watching
 
 

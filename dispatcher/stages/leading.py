@@ -20,8 +20,8 @@ from dispatcher.core.policy import Policy
 from dispatcher.core.records import Record, decode
 from dispatcher.core.work import Placement
 from dispatcher.errors import Deposed
-from dispatcher.memory import Memory, Ports, Tallies, release_hold
-from dispatcher.ports import Answer, ObjectRef, StoredRecord
+from dispatcher.memory import Memory, Tallies, release_hold
+from dispatcher.ports import Answer, ObjectRef, Ports, StoredRecord
 from dispatcher.stages import sweeping, watching
 from dispatcher.stages.rejecting import NEVER_LAUNCHED
 

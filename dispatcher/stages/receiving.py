@@ -15,8 +15,8 @@ from dispatcher.core.policy import Policy
 from dispatcher.core.units import to_text
 from dispatcher.core.work import ItemId
 from dispatcher.errors import BadMessage
-from dispatcher.memory import Lock, Memory, Ports, Tallies
-from dispatcher.ports import Answer, DeadLetter, Delivery, WorkQueue
+from dispatcher.memory import Lock, Memory, Tallies
+from dispatcher.ports import Answer, DeadLetter, Delivery, Ports, WorkQueue
 
 
 async def receive(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies) -> int:

@@ -15,8 +15,8 @@ from dispatcher.core.observations import PodSeen
 from dispatcher.core.policy import Policy
 from dispatcher.core.records import Record, Ruling, decode, to_annotations, to_data
 from dispatcher.errors import Deposed
-from dispatcher.memory import Memory, Ports
-from dispatcher.ports import Answer, ObjectRef, RecordCreated
+from dispatcher.memory import Memory
+from dispatcher.ports import Answer, ObjectRef, Ports, RecordCreated
 from dispatcher.stages import circuit
 
 

@@ -24,8 +24,8 @@ from dispatcher.core.retries import Tries
 from dispatcher.core.units import to_text
 from dispatcher.core.verdicts import Rejected
 from dispatcher.core.work import WorkItem
-from dispatcher.memory import Memory, Ports
-from dispatcher.ports import Answer
+from dispatcher.memory import Memory
+from dispatcher.ports import Answer, Ports
 from dispatcher.stages import records
 
 NEVER_LAUNCHED = "none"

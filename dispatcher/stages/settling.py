@@ -18,8 +18,8 @@ from dispatcher.core.policy import Policy
 from dispatcher.core.records import Record, RulingKind, next_record
 from dispatcher.core.retries import RETRY_RULES
 from dispatcher.core.work import ItemId, WorkItem
-from dispatcher.memory import Memory, Ports, Tallies
-from dispatcher.ports import Answer, DeadLetter, MessageState
+from dispatcher.memory import Memory, Tallies
+from dispatcher.ports import Answer, DeadLetter, MessageState, Ports
 from dispatcher.stages import circuit, records
 
 NUMBERS_PER_REQUEST = 100

@@ -13,8 +13,8 @@ from dispatcher.core.inflight import ItemState
 from dispatcher.core.policy import Policy
 from dispatcher.core.work import ItemId
 from dispatcher.errors import BadMessage, Deposed
-from dispatcher.memory import Memory, Ports
-from dispatcher.ports import DeadLetter, MessageState, Peeked, WorkQueue
+from dispatcher.memory import Memory
+from dispatcher.ports import DeadLetter, MessageState, Peeked, Ports, WorkQueue
 from dispatcher.stages import bookkeeping
 
 PAGE = 250

@@ -12,8 +12,8 @@ from dispatcher.core.attempts import Attempt, Sighting, Stage
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.observations import ClusterChanges, ClusterSeen, JobSeen, PodSeen
 from dispatcher.core.policy import Policy
-from dispatcher.memory import Memory, Ports
-from dispatcher.ports import ObjectRef
+from dispatcher.memory import Memory
+from dispatcher.ports import ObjectRef, Ports
 from dispatcher.stages import records
 
 CHECK_ALL_EVERY = timedelta(seconds=1)

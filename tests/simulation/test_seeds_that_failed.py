@@ -14,8 +14,8 @@ from dispatcher.core.attempts import Sighting
 from dispatcher.core.ledger import Draft, Entry
 from dispatcher.core.observations import GroupSeen
 from dispatcher.core.units import Money
-from dispatcher.memory import Memory, Ports
-from dispatcher.ports import Answer
+from dispatcher.memory import Memory
+from dispatcher.ports import Answer, Ports
 from dispatcher.simulator.faults import Fault
 from dispatcher.simulator.mutations import (
     ADMISSION,
