@@ -2,7 +2,7 @@
 
 The room from the wire inwards:
 
-    types, codec                AMQP values and bytes; decoding, encoding: one direction each
+    types, codec                AMQP values and bytes; decoding, encoding: one direction each; layouts: their numbers
     frames, performatives       the frames of a connection
     connection, session, links  the protocol state of one client; window, outcomes, confirming
                                 are what it may send and what it says of deliveries

@@ -14,19 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 from .errors import CodecError
+from .layouts import F32, F64, I16, I32, I64, U16, U32, U64
 from .types import Char, Described, Symbol
 
 _NESTING_MAX = 64
 _ITEMS_MAX = 65_536
 
-_U16 = struct.Struct(">H")
-_U32 = struct.Struct(">I")
-_U64 = struct.Struct(">Q")
-_I16 = struct.Struct(">h")
-_I32 = struct.Struct(">i")
-_I64 = struct.Struct(">q")
-_F32 = struct.Struct(">f")
-_F64 = struct.Struct(">d")
 
 _Decoder = Callable[[bytes, int, int], tuple[Any, int]]
 
@@ -64,7 +57,7 @@ def skip(data: bytes, pos: int, depth: int = 0) -> int:
         if width in (0xA, 0xC, 0xE):
             pos += 1 + data[pos]
         elif width in (0xB, 0xD, 0xF):
-            pos += 4 + _U32.unpack_from(data, pos)[0]
+            pos += 4 + U32.unpack_from(data, pos)[0]
         else:
             pos += _FIXED_WIDTHS[width]
     except (IndexError, KeyError, struct.error) as error:
@@ -140,7 +133,7 @@ def _fixed(layout: struct.Struct) -> _Decoder:
 
 
 def _char(data: bytes, pos: int, _depth: int) -> tuple[Any, int]:
-    code = _U32.unpack_from(data, pos)[0]
+    code = U32.unpack_from(data, pos)[0]
     if code > 0x10FFFF:
         raise CodecError(f"not a Unicode character: {code}")
     return Char(chr(code)), pos + 4
@@ -155,7 +148,7 @@ def _uuid(data: bytes, pos: int, _depth: int) -> tuple[Any, int]:
 
 def _variable(width: int, convert: Callable[[bytes], Any]) -> _Decoder:
     def read(data: bytes, pos: int, _depth: int) -> tuple[Any, int]:
-        size = data[pos] if width == 1 else _U32.unpack_from(data, pos)[0]
+        size = data[pos] if width == 1 else U32.unpack_from(data, pos)[0]
         begin = pos + width
         end = begin + size
         if end > len(data):
@@ -260,9 +253,9 @@ def _decoder_table() -> list[_Decoder]:
     known: dict[int, _Decoder] = {
         0x00: _described, 0x40: _null, 0x41: _true, 0x42: _false, 0x43: _zero, 0x44: _zero, 0x45: _empty_list,
         0x50: _unsigned8, 0x51: _signed8, 0x52: _unsigned8, 0x53: _unsigned8, 0x54: _signed8, 0x55: _signed8,
-        0x56: _boolean, 0x60: _fixed(_U16), 0x61: _fixed(_I16), 0x70: _fixed(_U32), 0x71: _fixed(_I32),
-        0x72: _fixed(_F32), 0x73: _char, 0x74: _decimal, 0x80: _fixed(_U64), 0x81: _fixed(_I64),
-        0x82: _fixed(_F64), 0x83: _fixed(_I64), 0x84: _decimal, 0x94: _decimal, 0x98: _uuid,
+        0x56: _boolean, 0x60: _fixed(U16), 0x61: _fixed(I16), 0x70: _fixed(U32), 0x71: _fixed(I32),
+        0x72: _fixed(F32), 0x73: _char, 0x74: _decimal, 0x80: _fixed(U64), 0x81: _fixed(I64),
+        0x82: _fixed(F64), 0x83: _fixed(I64), 0x84: _decimal, 0x94: _decimal, 0x98: _uuid,
         0xA0: _variable(1, _as_is), 0xA1: _variable(1, _text), 0xA3: _variable(1, _symbol),
         0xB0: _variable(4, _as_is), 0xB1: _variable(4, _text), 0xB3: _variable(4, _symbol),
         0xC0: _list, 0xC1: _map, 0xD0: _list, 0xD1: _map, 0xE0: _array(1), 0xF0: _array(4),

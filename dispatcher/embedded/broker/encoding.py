@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .errors import CodecError
+from .layouts import F32, F64, I16, I32, I64, U16, U32, U64
 from .types import (
     Array,
     Byte,
@@ -30,15 +31,6 @@ from .types import (
     ULong,
     UShort,
 )
-
-_U16 = struct.Struct(">H")
-_U32 = struct.Struct(">I")
-_U64 = struct.Struct(">Q")
-_I16 = struct.Struct(">h")
-_I32 = struct.Struct(">i")
-_I64 = struct.Struct(">q")
-_F32 = struct.Struct(">f")
-_F64 = struct.Struct(">d")
 
 
 def encode(value: Any) -> bytes:
@@ -83,27 +75,27 @@ def _compound(code: int, count: int, body: bytes) -> bytes:
 def _sized(code: int, body: bytes) -> bytes:
     if len(body) < 256:
         return bytes((code, len(body))) + body
-    return bytes((code | 0x10,)) + _U32.pack(len(body)) + body
+    return bytes((code | 0x10,)) + U32.pack(len(body)) + body
 
 
 def _encode_uint(value: int) -> bytes:
     if value == 0:
         return b"\x43"
-    return bytes((0x52, value)) if 0 < value < 256 else b"\x70" + _U32.pack(value)
+    return bytes((0x52, value)) if 0 < value < 256 else b"\x70" + U32.pack(value)
 
 
 def _encode_ulong(value: int) -> bytes:
     if value == 0:
         return b"\x44"
-    return bytes((0x53, value)) if 0 < value < 256 else b"\x80" + _U64.pack(value)
+    return bytes((0x53, value)) if 0 < value < 256 else b"\x80" + U64.pack(value)
 
 
 def _encode_int(value: int) -> bytes:
-    return bytes((0x54, value & 0xFF)) if -128 <= value < 128 else b"\x71" + _I32.pack(value)
+    return bytes((0x54, value & 0xFF)) if -128 <= value < 128 else b"\x71" + I32.pack(value)
 
 
 def _encode_long(value: int) -> bytes:
-    return bytes((0x55, value & 0xFF)) if -128 <= value < 128 else b"\x81" + _I64.pack(value)
+    return bytes((0x55, value & 0xFF)) if -128 <= value < 128 else b"\x81" + I64.pack(value)
 
 
 def _encode_sequence(value: list[Any]) -> bytes:
@@ -127,26 +119,26 @@ def _encode_array(value: Array) -> bytes:
 _ARRAY_ITEMS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     bool: (0x56, lambda value: b"\x01" if value else b"\x00"),
     UByte: (0x50, lambda value: struct.pack(">B", value)),
-    UShort: (0x60, _U16.pack),
-    UInt: (0x70, _U32.pack),
-    ULong: (0x80, _U64.pack),
+    UShort: (0x60, U16.pack),
+    UInt: (0x70, U32.pack),
+    ULong: (0x80, U64.pack),
     Byte: (0x51, lambda value: struct.pack(">b", value)),
-    Short: (0x61, _I16.pack),
-    Int: (0x71, _I32.pack),
-    Long: (0x81, _I64.pack),
-    Timestamp: (0x83, _I64.pack),
-    float: (0x82, _F64.pack),
+    Short: (0x61, I16.pack),
+    Int: (0x71, I32.pack),
+    Long: (0x81, I64.pack),
+    Timestamp: (0x83, I64.pack),
+    float: (0x82, F64.pack),
     uuid.UUID: (0x98, lambda value: value.bytes),
-    bytes: (0xB0, lambda value: _U32.pack(len(value)) + value),
-    str: (0xB1, lambda value: _U32.pack(len(value.encode())) + value.encode()),
-    Symbol: (0xB3, lambda value: _U32.pack(len(value)) + value.encode("ascii")),
+    bytes: (0xB0, lambda value: U32.pack(len(value)) + value),
+    str: (0xB1, lambda value: U32.pack(len(value.encode())) + value.encode()),
+    Symbol: (0xB3, lambda value: U32.pack(len(value)) + value.encode("ascii")),
 }
 
 _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     type(None): lambda _: b"\x40",
     bool: lambda value: b"\x41" if value else b"\x42",
     int: _encode_long,
-    float: lambda value: b"\x82" + _F64.pack(value),
+    float: lambda value: b"\x82" + F64.pack(value),
     str: lambda value: _sized(0xA1, value.encode()),
     bytes: lambda value: _sized(0xA0, value),
     bytearray: lambda value: _sized(0xA0, bytes(value)),
@@ -154,17 +146,17 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     list: _encode_sequence,
     dict: _encode_mapping,
     Symbol: lambda value: _sized(0xA3, value.encode("ascii")),
-    Char: lambda value: b"\x73" + _U32.pack(ord(value)),
+    Char: lambda value: b"\x73" + U32.pack(ord(value)),
     UByte: lambda value: b"\x50" + struct.pack(">B", value),
-    UShort: lambda value: b"\x60" + _U16.pack(value),
+    UShort: lambda value: b"\x60" + U16.pack(value),
     UInt: _encode_uint,
     ULong: _encode_ulong,
     Byte: lambda value: b"\x51" + struct.pack(">b", value),
-    Short: lambda value: b"\x61" + _I16.pack(value),
+    Short: lambda value: b"\x61" + I16.pack(value),
     Int: _encode_int,
     Long: _encode_long,
-    Timestamp: lambda value: b"\x83" + _I64.pack(value),
-    Float: lambda value: b"\x72" + _F32.pack(value),
+    Timestamp: lambda value: b"\x83" + I64.pack(value),
+    Float: lambda value: b"\x72" + F32.pack(value),
     Described: lambda value: b"\x00" + encode(value.descriptor) + encode(value.value),
     Array: _encode_array,
     Raw: bytes,

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from . import performatives as p
 from .entity import Done, Entity
 from .errors import DECODE_ERROR, RESOURCE_LIMIT_EXCEEDED, AmqpError, CodecError
-from .messages import BATCH_FORMAT, Request, outgoing, read_request, split, split_batch, token_to_tag
+from .messages import BATCH_FORMAT, Request, read_request, split, split_batch, token_to_tag
 from .model import Consumer, Message
 
 _CREDIT = 1000  # messages a client may send ahead; given again when half of it is used
@@ -240,15 +240,7 @@ class OutgoingLink:
             return
         self._delivery_count = (self._delivery_count + 1) & 0xFFFFFFFF
         token = message.token
-        payload = outgoing(
-            message.content,
-            sequence=message.sequence,
-            enqueued_ms=message.enqueued_ms,
-            state=int(message.state),
-            delivery_count=message.delivery_count,
-            token=token,
-            locked_until_ms=message.locked_until_ms,
-        )
+        payload = message.encoded(token)
         if token is None:
             tag = message.sequence.to_bytes(16, "big")
             self._carrier.send_delivery(self.handle, tag, payload, True)

@@ -27,7 +27,7 @@ from .errors import (
     AmqpError,
     CodecError,
 )
-from .messages import Request, outgoing, reply, split
+from .messages import Request, reply, split
 from .model import Message
 from .types import Array, Int, Long, Raw, Symbol, Timestamp
 
@@ -144,7 +144,7 @@ def _peek(call: _Call) -> None:
     if not messages:
         call.answer({}, 204, "No messages")
         return
-    call.answer(_message_list([_field("message", _encoded(message, None)) for message in messages]))
+    call.answer(_message_list([_field("message", message.encoded(None)) for message in messages]))
 
 
 def _receive_by_sequence_number(call: _Call) -> None:
@@ -159,7 +159,7 @@ def _taken(call: _Call, result: AmqpError | list[Message]) -> None:
         return
     items = []
     for message in result:
-        fields = _field("message", _encoded(message, message.token))
+        fields = _field("message", message.encoded(message.token))
         if message.token is not None:
             fields += (_LOCK_TOKEN, b"\x98" + message.token)
         items.append(fields)
@@ -216,15 +216,3 @@ def _field(name: str, value: bytes) -> list[bytes]:
 
 def _message_list(items: list[list[bytes]]) -> Raw:
     return Raw(codec.encode_map([_MESSAGES, codec.encode_list([codec.encode_map(fields) for fields in items])]))
-
-
-def _encoded(message: Message, token: bytes | None) -> bytes:
-    return outgoing(
-        message.content,
-        sequence=message.sequence,
-        enqueued_ms=message.enqueued_ms,
-        state=int(message.state),
-        delivery_count=message.delivery_count,
-        token=token,
-        locked_until_ms=message.locked_until_ms,
-    )

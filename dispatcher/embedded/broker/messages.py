@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from . import codec
 from .errors import CodecError
+from .layouts import U32
 from .types import Described
 
 BATCH_FORMAT = 0x80013700
@@ -173,7 +174,6 @@ def _read_annotations(payload: bytes, pos: int) -> tuple[list[bytes], int | None
 
 # --- what leaves -------------------------------------------------------------------------------------------
 
-_U32 = struct.Struct(">I")
 _LONG = struct.Struct(">q")
 
 
@@ -209,9 +209,9 @@ def outgoing(
     head = b"".join(
         (
             content.header,
-            b"\x40" if ttl is None else b"\x70" + _U32.pack(min(ttl, 0xFFFFFFFF)),
+            b"\x40" if ttl is None else b"\x70" + U32.pack(min(ttl, 0xFFFFFFFF)),
             b"\x40",
-            b"\x43" if not delivery_count else b"\x70" + _U32.pack(delivery_count),
+            b"\x43" if not delivery_count else b"\x70" + U32.pack(delivery_count),
         )
     )
     marks = [

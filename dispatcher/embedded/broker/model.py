@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from .messages import Content
+from .messages import Content, outgoing
 
 if TYPE_CHECKING:
     from .queue import Queue
@@ -58,6 +58,18 @@ class Message:
         self.token: bytes | None = None
         self.locked_until_ms = 0
         self.busy = False
+
+    def encoded(self, token: bytes | None) -> bytes:
+        """The message as a receiver gets it: under the lock of that token, or as one who only looks."""
+        return outgoing(
+            self.content,
+            sequence=self.sequence,
+            enqueued_ms=self.enqueued_ms,
+            state=int(self.state),
+            delivery_count=self.delivery_count,
+            token=token,
+            locked_until_ms=self.locked_until_ms,
+        )
 
 
 class Kind(IntEnum):

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import codec
 from .errors import AmqpError, CodecError
+from .layouts import U32
 from .types import Array, Described, Symbol, UByte, UInt, ULong, UShort
 
 OPEN, BEGIN, ATTACH, FLOW, TRANSFER, DISPOSITION, DETACH, END, CLOSE = range(0x10, 0x19)
@@ -28,7 +29,6 @@ _FIELD_COUNTS = {
     SASL_MECHANISMS: 1, SASL_INIT: 3, SASL_CHALLENGE: 1, SASL_RESPONSE: 1, SASL_OUTCOME: 2,
 }  # fmt: skip
 
-_U32 = struct.Struct(">I")
 _FRAME_HEAD = struct.Struct(">IBBH")
 _NULL = b"\x40"
 
@@ -201,7 +201,7 @@ def encode_transfer(
         (
             _uint(handle),
             b"\x70",
-            _U32.pack(delivery_id),
+            U32.pack(delivery_id),
             b"\xa0",
             bytes((len(tag),)),
             tag,
@@ -222,14 +222,14 @@ def disposition_frame(channel: int, role: bool, delivery_id: int, state: bytes, 
                 _FRAME_HEAD.pack(size + 12, 2, 0, channel),
                 b"\x00\x53\x15\xc0",
                 bytes((size - 1, 5, 0x41 if role else 0x42, 0x70)),
-                _U32.pack(delivery_id),
+                U32.pack(delivery_id),
                 b"\x40\x41",
                 state,
             )
         )
-    fields = [codec.encode(role), b"\x70" + _U32.pack(delivery_id), _NULL, b"\x41", state]
+    fields = [codec.encode(role), b"\x70" + U32.pack(delivery_id), _NULL, b"\x41", state]
     if last is not None:
-        fields[2] = b"\x70" + _U32.pack(last)
+        fields[2] = b"\x70" + U32.pack(last)
     body = _performative(DISPOSITION, fields)
     return _FRAME_HEAD.pack(len(body) + 8, 2, 0, channel) + body
 
