@@ -20,12 +20,15 @@ LINKING = (README, *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "exam
 
 ABSOLUTE = r"(?<![\w./~-])"
 """Before a path that begins at the root of the machine, not within another path or an address."""
+INDEX_HOSTS_BACKWARDS = ("gro.ipyp", "gro.detsohnohtyp")
 FORBIDDEN = {
     # Put together from pieces, so that this file does not hold them itself.
     "a path of some machine": ABSOLUTE + "/(?:" + "wo" + "rk|ro" + "ot)/",
     "a folder beside the repository": r"\.\./" + "sha" + "red",
     "the name of a machine": r"\bfa" + "rm-",
-    "a package index": r"py" + r"pi\.org|python" + r"hosted\.org|index-url[ =]+" + "http",
+    "a package index": "|".join(
+        (*(re.escape(host[::-1]) for host in INDEX_HOSTS_BACKWARDS), "index-url[ =]+" + "http")
+    ),
 }
 
 
@@ -55,9 +58,15 @@ def links(document: Path) -> list[str]:
     return [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
 
 
+def _within(path: Path, names: set[str]) -> bool:
+    return any(part in names or part.endswith(".egg-info") for part in path.relative_to(ROOT).parts)
+
+
 def tracked_files() -> list[Path]:
-    if not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout")
+    if not (ROOT / ".git").exists():  # an unpacked archive: all but what git would ignore
+        ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").split()}
+        files = (path for path in ROOT.rglob("*") if path.is_file())
+        return [path for path in files if not _within(path, ignored)]
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, timeout=30)
     return [path for name in listed.stdout.decode().split("\0") if name and (path := ROOT / name).is_file()]
 
@@ -128,7 +137,8 @@ def test_no_file_of_the_repository_names_what_is_only_on_some_machine(what: str)
         ("a path of some machine", 'open("/ro' + 'ot/.x")'),
         ("a folder beside the repository", "../sha" + "red/x"),
         ("the name of a machine", "on fa" + "rm-1"),
-        ("a package index", "https://py" + "pi.org/simple"),
+        *(("a package index", f"see {host[::-1]}/x") for host in INDEX_HOSTS_BACKWARDS),
+        ("a package index", "--index-url " + "http" + "://localhost/simple"),
     ],
 )
 def test_what_is_forbidden_would_be_found(what: str, line: str) -> None:
