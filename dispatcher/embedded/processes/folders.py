@@ -112,6 +112,7 @@ class PodFolder:
             shutil.rmtree(self.path)
 
     def _note(self, name: str) -> tuple[str, datetime] | None:
+        # The kernel stamps files with the time of its last tick, up to 10 ms before the clock that everybody reads.
         path = self.path / name
         try:
             return str(path.readlink()), datetime.fromtimestamp(path.lstat().st_mtime, UTC)

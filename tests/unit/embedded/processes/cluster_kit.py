@@ -22,6 +22,9 @@ from dispatcher.embedded.objects import ObjectStore
 from dispatcher.embedded.processes import NodeConfig, ProcessCluster, ProcessClusterConfig, VirtualNodeConfig
 from dispatcher.ports import Answer, ObjectRef
 
+KERNEL_TICK = timedelta(milliseconds=10)
+"""Files are stamped with the time of the kernel's last tick, so up to this much before the clock that we read."""
+
 T = TypeVar("T")
 LONG = timedelta(seconds=60)
 SMALL = Resources(100, 10**7)
