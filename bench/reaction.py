@@ -38,7 +38,7 @@ import yaml
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient, ServiceBusSender
 
-from dispatcher.client import NotReachable, find_service
+from dispatcher.running import NotReachable, find_service
 from dispatcher.embedded.broker import Broker, BrokerConfig, QueueConfig
 
 QUEUE = "work"

@@ -25,7 +25,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from dispatcher.client import NotReachable, RunningService, find_service, get_json_now
+from dispatcher.running import NotReachable, RunningService, find_service, get_json_now
 from dispatcher.errors import BadConfiguration, DispatcherError
 from dispatcher.render import dead_lettered, held_summary, status_line
 from dispatcher.settings import load, merged

@@ -20,7 +20,7 @@ import yaml
 from azure.servicebus import ServiceBusMessage, ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient
 
-from dispatcher.client import NotReachable, find_service, get_json
+from dispatcher.running import NotReachable, find_service, get_json
 from dispatcher.errors import DispatcherError
 
 WORKER = Path(__file__).with_name("worker.sh")

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from azure.servicebus.exceptions import ServiceBusError
 
-from dispatcher.client import find_service, get_json
+from dispatcher.running import find_service, get_json
 from tests.e2e.local_service import LocalService, enqueue, eventually, left_on_queue
 
 SCHEMA = {

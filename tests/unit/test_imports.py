@@ -32,12 +32,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "service": ("core", "errors", "ports", "reconciler", *EDGES),
     **dict.fromkeys(EDGES, WHAT_EDGES_SHARE),
-    "client": ("core", "errors"),
+    "running": ("core", "errors"),
     "render": ("core",),
     "enqueue": ("core", "errors", "ports", "queue"),
     "dead_letters": ("core", "errors", "ports", "queue"),
-    "demo": ("core", "errors", "settings", "client", "render"),
-    "cli": ("core", "errors", "service", "simulator", "client", "render", "enqueue", "dead_letters", "demo", *EDGES),
+    "demo": ("core", "errors", "settings", "running", "render"),
+    "cli": ("core", "errors", "service", "simulator", "running", "render", "enqueue", "dead_letters", "demo", *EDGES),
 }  # fmt: skip
 """Every room, and the rooms that it may know beside itself. A room that is not here has no place yet."""
 

@@ -22,7 +22,7 @@ import yaml
 from typer.testing import CliRunner
 
 from dispatcher.cli import app
-from dispatcher.client import find_service
+from dispatcher.running import find_service
 from dispatcher.errors import BadConfiguration, DispatcherError
 from dispatcher.service import LocalService
 from dispatcher.service.data_dir import DataDir

@@ -1,0 +1,20 @@
+"""The command line.
+
+Decides what the commands are called, what they print where, and their exit codes. Data goes to stdout, messages to
+stderr; with --json the data is JSON. Nothing is decided here about work.
+
+Exit codes: 0 all well; 1 it failed; 2 wrong usage or configuration; 3 the service or its broker cannot be reached;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+from dispatcher.cli import check, dead_letters, enqueue, run, status  # noqa: F401 - importing them adds their commands
+from dispatcher.cli.app import app
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Runs the command that the process was started with."""
+    app()

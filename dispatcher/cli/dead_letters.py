@@ -1,0 +1,128 @@
+"""``dispatcher dead-letters``: what was given up, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from dispatcher.cli.app import app
+from dispatcher.cli.shared import (
+    PIPE_WIDTH,
+    ConfigDir,
+    DataDirOption,
+    Exit,
+    JsonOption,
+    connection_string,
+    counted,
+    fail,
+    known_queue,
+    local_overrides,
+    say,
+    told,
+)
+from dispatcher.errors import LookFailed
+from dispatcher.render import dead_letters_view
+from dispatcher.running import NotReachable
+from dispatcher.settings import Settings, load
+from dispatcher.settings.values import parse_duration
+
+if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
+    from dispatcher.dead_letters import Found
+    from dispatcher.queue.dead_letters import DeadLetterQueue
+
+dead_letters = typer.Typer(
+    help="Look at the messages that were given up, and why.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(dead_letters, name="dead-letters")
+
+
+AnyOf = list[str] | None
+
+
+@dead_letters.command("list")
+@told
+def list_dead_letters(
+    queue: Annotated[str | None, typer.Option(help="Only this queue; default: all of the configuration.")] = None,
+    task: Annotated[AnyOf, typer.Option(help="Only items of this task. May be repeated.")] = None,
+    tenant: Annotated[AnyOf, typer.Option(help="Only items of this tenant. May be repeated.")] = None,
+    reason: Annotated[AnyOf, typer.Option(help="Only with this reason. May be repeated.")] = None,
+    older_than: Annotated[str | None, typer.Option(metavar="AGE", help="Only sent longer ago, such as 1h30m.")] = None,
+    newer_than: Annotated[str | None, typer.Option(metavar="AGE", help="Only sent since then, such as 2d.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the oldest of each queue first.")] = 1000,
+    config: ConfigDir = Path("config"),
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List dead letters: age, id, sequence number, task, tenant, reason, and the first line of the description.
+
+    Only looks: nothing is locked or removed. The age counts from when a message was sent. With --json each dead letter
+    is one line, with its whole description.
+    """
+    from dispatcher.dead_letters import Selection, find
+    from dispatcher.service.wiring import SystemClock
+
+    selection = Selection(
+        tasks=frozenset(task or ()),
+        tenants=frozenset(tenant or ()),
+        reasons=frozenset(reason or ()),
+        older_than=None if older_than is None else age("--older-than", older_than),
+        newer_than=None if newer_than is None else age("--newer-than", newer_than),
+    )
+    settings = load(config, local=True, overrides=local_overrides(data_dir=data_dir))
+    names = [entry.name for entry in settings.queues] if queue is None else [known_queue(queue, settings, config)]
+    now = SystemClock().now()
+
+    async def look() -> Found:
+        async with dead_letter_queues(settings, names) as queues:
+            return await find(queues, selection, now, limit=limit)
+
+    try:
+        found = asyncio.run(look())
+    except LookFailed as error:
+        raise NotReachable(f"the dead letters cannot be read: {error}") from error
+    letters = [letter.to_json(now) for letter in found.letters]
+    if as_json:
+        for letter in letters:
+            print(json.dumps(letter))
+    elif letters:
+        # Where nobody watches there is no edge to end a line at.
+        Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(dead_letters_view(letters))
+    if found.cut is not None:
+        say(f"warning: {found.cut}")
+    say(f"{counted(len(letters), 'dead letter')} of {counted(found.looked_at, 'message')} looked at")
+
+
+def age(option: str, text: str) -> timedelta:
+    """An age as it was written on the command line."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        fail(f"{option}: {error}", Exit.USAGE)
+
+
+@asynccontextmanager
+async def dead_letter_queues(
+    settings: Settings, names: Sequence[str]
+) -> AsyncIterator[list[tuple[DeadLetterQueue, str | None]]]:
+    """The dead-letter queues of these queues, each with the tenant of messages that name none."""
+    from dispatcher.queue.config import ServiceBusConfig
+    from dispatcher.queue.dead_letters import DeadLetterQueue
+    from dispatcher.service.wiring import queue_rules
+
+    secret, rules = connection_string(settings), queue_rules(settings)
+    async with AsyncExitStack() as stack:
+        queues = []
+        for name in names:
+            reader = DeadLetterQueue(ServiceBusConfig(queue=name, connection_string=lambda: secret))
+            tenants = rules[name].tenants or ()
+            queues.append((await stack.enter_async_context(reader), tenants[0] if len(tenants) == 1 else None))
+        yield queues
