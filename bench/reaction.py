@@ -38,8 +38,8 @@ import yaml
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient, ServiceBusSender
 
-from dispatcher.running import NotReachable, find_service
 from dispatcher.embedded.broker import Broker, BrokerConfig, QueueConfig
+from dispatcher.running import NotReachable, find_service
 
 QUEUE = "work"
 WORKER = 'at=$(date +%s%N); echo "$at" >> "$REACTION_LOG"\n'

@@ -25,9 +25,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from dispatcher.running import NotReachable, RunningService, find_service, get_json_now
 from dispatcher.errors import BadConfiguration, DispatcherError
 from dispatcher.render import dead_lettered, held_summary, status_line
+from dispatcher.running import NotReachable, RunningService, find_service, get_json_now
 from dispatcher.settings import load, merged
 
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -20,8 +20,8 @@ import yaml
 from azure.servicebus import ServiceBusMessage, ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient
 
-from dispatcher.running import NotReachable, find_service, get_json
 from dispatcher.errors import DispatcherError
+from dispatcher.running import NotReachable, find_service, get_json
 
 WORKER = Path(__file__).with_name("worker.sh")
 QUEUE = "work"

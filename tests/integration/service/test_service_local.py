@@ -22,8 +22,8 @@ import yaml
 from typer.testing import CliRunner
 
 from dispatcher.cli import app
-from dispatcher.running import find_service
 from dispatcher.errors import BadConfiguration, DispatcherError
+from dispatcher.running import find_service
 from dispatcher.service import LocalService
 from dispatcher.service.data_dir import DataDir
 from dispatcher.settings import load
