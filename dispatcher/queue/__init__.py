@@ -1,6 +1,7 @@
 """Azure Service Bus: receive, defer, settle; and what a message's body means.
 
 messages, task_table   body <-> work item; what is poison (pure)
+strict_json, words     the JSON that is taken, and how faults are told
 config                 how to reach one queue, and for how long to wait
 links                  one SDK object, one owner, bounded waits, rebuilt when broken
 convert, translate     what the SDK hands over and raises, in the words of the ports; once, at this edge

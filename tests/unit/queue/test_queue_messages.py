@@ -14,8 +14,10 @@ from dispatcher.core.units import Resources
 from dispatcher.core.work import Task, WorkItem
 from dispatcher.errors import BadConfiguration, BadMessage
 from dispatcher.ports import Message
-from dispatcher.queue.messages import DEPTH_MAX, DESCRIPTION_MAX, dead_letter, to_body, to_item
+from dispatcher.queue.messages import dead_letter, to_body, to_item
+from dispatcher.queue.strict_json import DEPTH_MAX
 from dispatcher.queue.task_table import QueueRules, TaskTable
+from dispatcher.queue.words import DESCRIPTION_MAX
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATER = datetime(2026, 3, 1, 12, 5, tzinfo=UTC)
