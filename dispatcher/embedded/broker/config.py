@@ -110,6 +110,7 @@ class BrokerConfig:
     max_frame_size: int = 1024 * 1024  # bytes
     idle_timeout: timedelta = timedelta(seconds=120)  # under 60 s the SDK's own keep-alive is too slow
     link_idle_timeout: timedelta = timedelta(minutes=10)  # an entity's link that is not used so long is detached
+    unused_timeout: timedelta = timedelta(minutes=5)  # a connection without links (but $cbs) for so long is closed
 
     def __post_init__(self) -> None:
         if not _is_loopback(self.host):
@@ -131,6 +132,8 @@ class BrokerConfig:
             raise BrokerError(f"access policy {unknown[0]}: its queue is not one of queues")
         if self.link_idle_timeout <= timedelta(0):
             raise BrokerError("link_idle_timeout: must be more than 0")
+        if self.unused_timeout <= timedelta(0):
+            raise BrokerError("unused_timeout: must be more than 0")
         if self.max_frame_size < 512:
             raise BrokerError("max_frame_size: AMQP asks for at least 512 bytes")
 

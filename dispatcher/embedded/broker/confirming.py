@@ -42,12 +42,13 @@ class Confirmations:
         self._writer.write(p.disposition_frame(self._channel, p.ROLE_SENDER, delivery_id, state))
 
     def _is_hindered(self, delivery_id: int, state: bytes, path: str) -> bool:
-        if self._faults.bites(Fault.LOSE_SETTLEMENT_REPLY, path):
+        late = self._faults.settlement_answer(path)
+        if late is None:
             return True
         loop = asyncio.get_running_loop()
-        if late := self._faults.bites(Fault.DELAY_SETTLEMENT_REPLY, path):
+        if late:
             frame = p.disposition_frame(self._channel, p.ROLE_SENDER, delivery_id, state)
-            loop.call_later(late.value, self._writer.write, frame)
+            loop.call_later(late, self._writer.write, frame)
             return True
         if shared := self._faults.bites(Fault.COALESCE_DISPOSITIONS, path):
             if not self._gathered:

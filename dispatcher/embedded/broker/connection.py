@@ -55,6 +55,7 @@ class Connection(asyncio.Protocol):
         frame_size_max: int,
         idle_timeout_s: float,
         link_idle_s: float,
+        unused_s: float,
         locks_survive: bool,
     ) -> None:
         self.frame_size_max = 512  # bytes the peer takes; said in its open frame
@@ -65,6 +66,8 @@ class Connection(asyncio.Protocol):
         self._frame_size_own = frame_size_max
         self._idle_timeout_s = idle_timeout_s
         self._link_idle_s = link_idle_s
+        self._unused_s = unused_s
+        self._used_at = 0.0  # when a link was last known to be there
         self._locks_survive = locks_survive
         self._faults = self._nodes.faults
         self._frozen = False
@@ -80,6 +83,7 @@ class Connection(asyncio.Protocol):
         self.heard_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._links_timer: asyncio.TimerHandle | None = None
+        self._unused_timer: asyncio.TimerHandle | None = None
         self._token_timer: asyncio.TimerHandle | None = None
         self._keep_alive_s = 0.0
 
@@ -131,7 +135,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, announced or not."""
         self._closing = True
-        for timer in (self._timer, self._links_timer, self._token_timer):
+        for timer in (self._timer, self._links_timer, self._unused_timer, self._token_timer):
             if timer is not None:
                 timer.cancel()
         release = not self._locks_survive or self._faults.bites(Fault.DROP_LOCKS_WITH_CONNECTION) is not None
@@ -207,6 +211,8 @@ class Connection(asyncio.Protocol):
         self._keep_alive_s = int(fields[4]) / 2000 if fields[4] else 0.0
         self._watch_idle()
         self._links_timer = self._loop.call_later(self._link_idle_s, self._watch_links)
+        self._used_at = self._loop.time()
+        self._watch_use()
         log.debug("connection.opened", container=str(fields[0]))
 
     def _on_begin(self, channel: int, fields: list[Any]) -> None:
@@ -294,11 +300,17 @@ class Connection(asyncio.Protocol):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
 
-    def freeze(self) -> None:
-        """Leaves the TCP connection open and neither reads nor writes any more, as if the other half were gone."""
+    def freeze(self) -> bool:
+        """Leaves the TCP connection open and neither reads nor writes any more, as if the other half were gone.
+
+        Answers whether that is new.
+        """
+        if self._frozen:
+            return False
         self._frozen = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
+        return True
 
     def detach_links(self, path: str | None, error: AmqpError) -> int:
         """Detaches the links to that entity, or to any; answers how many."""
@@ -335,6 +347,18 @@ class Connection(asyncio.Protocol):
         for session in self._sessions.values():
             earliest = min(earliest, session.detach_idle(now - self._link_idle_s, self._link_idle_s, now))
         self._links_timer = self._loop.call_later(earliest + self._link_idle_s - now, self._watch_links)
+
+    def _watch_use(self) -> None:
+        """Closes the connection when it has had no links for too long. Looks ten times in that time."""
+        now = self._loop.time()
+        if any(session.serves for session in self._sessions.values()):
+            self._used_at = now
+        elif now - self._used_at >= self._unused_s:
+            allowed = round(self._unused_s * 1000)
+            reason = f"The connection was inactive for more than the allowed {allowed} milliseconds and is closed."
+            self.close(AmqpError(CONNECTION_FORCED, reason))
+            return
+        self._unused_timer = self._loop.call_later(self._unused_s / 10, self._watch_use)
 
     def _watch_tokens(self) -> None:
         """Closes links when the token they were opened with ends."""

@@ -159,9 +159,9 @@ class Entity:
             self._submit(entry.changes, all_told.tell)
         all_told.begin()
 
-    def refuse_request(self) -> AmqpError | None:
-        """Whether and why a management request is not even looked at."""
-        return self.admission.refuse_operations(1)
+    def refuse_request(self, weight: int) -> AmqpError | None:
+        """Whether and why a management request of so many operations is not even looked at."""
+        return self.admission.refuse_operations(weight)
 
     def cancel_scheduled(self, sequences: Sequence[int], done: Done) -> None:
         """Cancels all of the scheduled messages or, if one is not scheduled, none."""

@@ -162,6 +162,13 @@ class Faults:
                     del self.armed[fault]
         return armed
 
+    def settlement_answer(self, queue: str) -> float | None:
+        """For how many seconds the answer to a settlement is held up, 0 unless a fault bites; None: it is lost."""
+        if self.bites(Fault.LOSE_SETTLEMENT_REPLY, queue):
+            return None
+        late = self.bites(Fault.DELAY_SETTLEMENT_REPLY, queue)
+        return late.value if late is not None else 0.0
+
     def credits(self, wanted: int, queue: str) -> int:
         """How many operations out of so many may go ahead now; those that may not are counted."""
         if self._throttle is None or self.is_armed(Fault.THROTTLE, queue) is None:

@@ -108,6 +108,21 @@ def right_for(request: Request) -> Right:
     return Right.SEND if _operation(request) in _OPERATIONS_OF_SENDERS else Right.LISTEN
 
 
+def settles(request: Request) -> bool:
+    """Whether the request ends locks or removes messages: what the faults of settlements act on."""
+    operation = _operation(request)
+    if operation == "receive-by-sequence-number" and isinstance(request.body, dict):
+        return bool(request.body.get("receiver-settle-mode") == 0)
+    return operation == "update-disposition"
+
+
+def weight_of(request: Request) -> int:
+    """How many operations a throttle takes it for: one for each message that it names, and one at least."""
+    body = request.body if isinstance(request.body, dict) else {}
+    named = (body.get(name) for name in ("sequence-numbers", "lock-tokens"))
+    return max(1, *(len(value) if isinstance(value, list) else 0 for value in named))
+
+
 def _operation(request: Request) -> str:
     operation = request.properties.get("operation")
     name = operation.decode("utf-8", "replace") if isinstance(operation, bytes) else str(operation)

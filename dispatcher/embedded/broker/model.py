@@ -98,14 +98,17 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """How many messages are where, each counted once, and how many operations clients had carried out."""
+    """How many messages are where, each counted once, and what has become of them since the broker started."""
 
     active: int
     locked: int
     deferred: int
     scheduled: int
     dead_lettered: int
-    operations: int
+    operations: int  # that clients had carried out
+    entered: int = 0  # this and the next two count messages since the start of the broker; duplicates never enter
+    removed: int = 0  # for good: completed, taken in receive-and-delete, cancelled, or expired without a trace
+    buried: int = 0  # moved to the dead-letter queue
 
 
 @dataclass(slots=True, eq=False)

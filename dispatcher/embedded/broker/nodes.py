@@ -5,6 +5,7 @@ Whether a client may go there is decided here too, from the tokens its connectio
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -112,11 +113,26 @@ class Nodes:
         if not self._authorizations.allows(entity.path, right):
             management.refuse(send, request, missing_right(right, entity.path))
             return
-        refused = entity.refuse_request()
+        if not self.faults.armed:
+            management.handle(entity, send, request)
+            return
+        refused = entity.refuse_request(management.weight_of(request))
         if refused is not None:
             management.refuse(send, request, refused)
             return
+        if management.settles(request):
+            if self.faults.bites(Fault.LOSE_SETTLEMENT, entity.path):
+                return
+            send = partial(self._send_settled, entity.path, send)
         management.handle(entity, send, request)
+
+    def _send_settled(self, path: str, send: Callable[[bytes], None], payload: bytes) -> None:
+        """The answer to a settlement, unless a fault has other plans with it."""
+        late = self.faults.settlement_answer(path)
+        if late == 0:
+            send(payload)
+        elif late is not None:
+            asyncio.get_running_loop().call_later(late, send, payload)
 
 
 def missing_right(right: Right, path: str) -> AmqpError:

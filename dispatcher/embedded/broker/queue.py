@@ -54,6 +54,7 @@ class Queue:
         self.consumers = ConsumerLine()
         self.last_sequence = 0
         self.operations = 0
+        self.done = [0] * len(Kind)  # how many changes of each kind were carried out
         self._new_token = new_token
         self.shelf = Shelf()
         self._locked: dict[bytes, Message] = {}
@@ -70,6 +71,9 @@ class Queue:
             scheduled=self.shelf.scheduled,
             dead_lettered=len(self.dead_letters) if self.dead_letters is not None else 0,
             operations=self.operations,
+            entered=self.done[Kind.PUT],
+            removed=self.done[Kind.DROP],
+            buried=self.done[Kind.BURY],
         )
 
     def __len__(self) -> int:
@@ -332,6 +336,7 @@ class Queue:
         message = change.message
         message.busy = False
         self.operations += change.by_client
+        self.done[change.kind] += 1
         if change.kind is Kind.PUT:
             self._add(message)
             return

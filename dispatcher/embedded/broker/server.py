@@ -170,6 +170,7 @@ class Broker:
             frame_size_max=self.config.max_frame_size,
             idle_timeout_s=self.config.idle_timeout.total_seconds(),
             link_idle_s=self.config.link_idle_timeout.total_seconds(),
+            unused_s=self.config.unused_timeout.total_seconds(),
             locks_survive=self.config.locks_survive_connection_loss,
         )
         self._connections.add(connection)

@@ -250,6 +250,11 @@ class Session:
                 earliest = min(earliest, link.used_at)
         return earliest
 
+    @property
+    def serves(self) -> bool:
+        """Whether there is a link to anything but the node for tokens."""
+        return any(self._needs[handle][0] for handle in self._links)
+
     def detach_links(self, path: str | None, error: AmqpError) -> int:
         """Detaches the links to that entity, or to any; answers how many."""
         needs = self._needs

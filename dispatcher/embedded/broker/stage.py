@@ -25,9 +25,7 @@ class BrokerStage:
 
     def freeze_connections(self) -> int:
         """Leaves every TCP connection open, and neither reads from it nor writes to it any more."""
-        for connection in self._connections:
-            connection.freeze()
-        return len(self._connections)
+        return sum(connection.freeze() for connection in self._connections)
 
     def detach_links(self, queue: str | None, condition: str) -> int:
         """Detaches every link to the queue, or to any."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from azure.servicebus import ServiceBusMessage, ServiceBusSubQueue
+from azure.servicebus import ServiceBusMessage, ServiceBusReceiveMode, ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.exceptions import (
     MessageLockLostError,
@@ -102,6 +102,13 @@ async def test_a_frozen_connection_stays_open_and_says_nothing_more(broker: Brok
         assert len(broker._connections) == 1
         assert broker.counts("jobs").active == 1
         broker.faults.strike(Fault.RESET_CONNECTIONS)  # or closing would wait for an answer
+
+
+async def test_a_connection_that_is_frozen_already_is_not_hit_again(broker: Broker, client: ServiceBusClient) -> None:
+    async with client.get_queue_sender("jobs", socket_timeout=0.02):
+        assert [broker.faults.strike(Fault.FREEZE_CONNECTIONS) for _ in range(3)] == [1, 0, 0]
+        assert broker.faults.fired[Fault.FREEZE_CONNECTIONS] == 1
+        broker.faults.strike(Fault.RESET_CONNECTIONS)
 
 
 async def test_what_is_delivered_into_a_frozen_connection_comes_back_when_its_lock_ends(
@@ -223,6 +230,64 @@ async def test_a_settlement_that_is_lost_was_not_carried_out_and_the_message_com
     assert broker.counts("brief").locked == 0
 
 
+async def deferred(client: ServiceBusClient, queue: str, *bodies: str) -> list[int]:
+    """The numbers of messages that wait to be asked for."""
+    await send(client, queue, *bodies)
+    async with receiver_of(client, queue) as receiver:
+        messages = await receive(receiver, len(bodies))
+        for message in messages:
+            await receiver.defer_message(message)
+    return [message.sequence_number or 0 for message in messages]
+
+
+@pytest.mark.parametrize(("fault", "left"), [(Fault.LOSE_SETTLEMENT, 2), (Fault.LOSE_SETTLEMENT_REPLY, 0)])
+async def test_removing_deferred_messages_is_a_settlement_that_can_be_lost_or_its_answer(
+    broker: Broker, client: ServiceBusClient, fault: Fault, left: int
+) -> None:
+    numbers = await deferred(client, "jobs", "one", "two")
+    mode = ServiceBusReceiveMode.RECEIVE_AND_DELETE
+    async with receiver_of(client, "jobs", receive_mode=mode) as receiver:
+        broker.faults.arm(fault, times=1)
+        assert await still_waiting(receiver.receive_deferred_messages(numbers), 1)
+    assert broker.counts("jobs").deferred == left
+    assert broker.faults.fired[fault] == 1
+
+
+@pytest.mark.parametrize(("fault", "left"), [(Fault.LOSE_SETTLEMENT, 1), (Fault.LOSE_SETTLEMENT_REPLY, 0)])
+async def test_a_settlement_by_lock_token_can_be_lost_or_its_answer(
+    broker: Broker, client: ServiceBusClient, fault: Fault, left: int
+) -> None:
+    numbers = await deferred(client, "jobs", "one")
+    async with receiver_of(client, "jobs") as receiver:
+        (message,) = await receiver.receive_deferred_messages(numbers)  # it has no link: it is settled by request
+        broker.faults.arm(fault, times=1)
+        assert await still_waiting(receiver.complete_message(message), 1)
+    assert broker.counts("jobs").locked == left
+    assert broker.faults.fired[fault] == 1
+
+
+async def test_the_answer_to_a_removal_can_be_late(broker: Broker, client: ServiceBusClient) -> None:
+    numbers = await deferred(client, "jobs", "one")
+    mode = ServiceBusReceiveMode.RECEIVE_AND_DELETE
+    async with receiver_of(client, "jobs", receive_mode=mode) as receiver:
+        broker.faults.arm(Fault.DELAY_SETTLEMENT_REPLY, value=0.5)
+        started = time.monotonic()
+        await receiver.receive_deferred_messages(numbers)
+        assert time.monotonic() - started >= 0.5
+    assert broker.counts("jobs").deferred == 0
+
+
+async def test_looking_at_deferred_messages_settles_nothing_and_is_not_hindered(
+    broker: Broker, client: ServiceBusClient
+) -> None:
+    numbers = await deferred(client, "jobs", "one")
+    async with receiver_of(client, "jobs") as receiver:
+        broker.faults.arm(Fault.LOSE_SETTLEMENT_REPLY)
+        assert len(await receiver.peek_messages(1)) == 1
+        assert len(await receiver.receive_deferred_messages(numbers)) == 1
+    assert broker.faults.fired[Fault.LOSE_SETTLEMENT_REPLY] == 0
+
+
 async def test_a_revoked_lock_is_lost_and_the_message_comes_again_counted(
     broker: Broker, client: ServiceBusClient
 ) -> None:
@@ -321,6 +386,20 @@ async def test_a_throttled_management_request_is_answered_with_server_busy(
         await receiver.peek_messages(1)
         with pytest.raises(ServiceBusServerBusyError):
             await receiver.peek_messages(1)
+
+
+async def test_a_throttle_takes_a_request_for_as_many_operations_as_it_names_messages(
+    broker: Broker, client: ServiceBusClient
+) -> None:
+    numbers = await deferred(client, "jobs", *(f"m{number}" for number in range(10)))
+    mode = ServiceBusReceiveMode.RECEIVE_AND_DELETE
+    async with receiver_of(client, "jobs", receive_mode=mode) as receiver:
+        await receiver.peek_messages(1)
+        broker.faults.arm(Fault.THROTTLE, value=10)
+        await receiver.receive_deferred_messages(numbers[:8])
+        with pytest.raises(ServiceBusServerBusyError):
+            await receiver.receive_deferred_messages(numbers[8:] + numbers[:2] + numbers[2:6])
+    assert broker.counts("jobs").deferred == 2
 
 
 async def test_a_denied_token_opens_nothing_and_the_next_one_does(broker: Broker, client: ServiceBusClient) -> None:

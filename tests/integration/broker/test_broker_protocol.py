@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from datetime import timedelta
 
 from azure.servicebus.aio import ServiceBusClient
@@ -10,7 +12,7 @@ from broker_wire import Wire, data, ready
 
 from dispatcher.embedded.broker import Broker, BrokerConfig, QueueConfig, messages
 from dispatcher.embedded.broker import performatives as p
-from dispatcher.embedded.broker.types import Described
+from dispatcher.embedded.broker.types import Described, UInt
 
 
 async def test_the_whole_handshake_may_arrive_in_one_piece(broker: Broker) -> None:
@@ -308,3 +310,22 @@ async def test_a_request_is_answered_before_it_is_accepted(broker: Broker) -> No
         while p.DISPOSITION not in codes:
             codes.append((await wire.next())[0])
         assert codes.index(p.TRANSFER) < codes.index(p.DISPOSITION)
+
+
+async def test_a_connection_without_links_but_the_one_for_tokens_is_closed_after_a_while() -> None:
+    config = BrokerConfig(queues=(QueueConfig("jobs"),), unused_timeout=timedelta(seconds=0.5))
+    async with Broker(config) as broker, Wire(broker) as wire, Wire(broker) as busy:
+        await ready(busy)
+        await ready(wire)
+        await asyncio.sleep(1)  # links keep a connection that nothing is done on
+        for handle in (2, 3):
+            wire.perform(p.DETACH, UInt(handle), True)
+            await wire.read(p.DETACH)
+        detached_at = time.monotonic()
+        _, (error,), _ = await wire.read(p.CLOSE)
+        assert time.monotonic() - detached_at >= 0.4
+        assert error.value[0] == "amqp:connection:forced"
+        assert "inactive for more than the allowed 500 milliseconds" in error.value[1]
+        assert await wire.at_end()
+        busy.transfer(2, 0, data(b"still here"))
+        await busy.read(p.DISPOSITION)

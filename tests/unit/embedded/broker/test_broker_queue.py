@@ -339,7 +339,18 @@ def test_operations_of_clients_are_counted_and_those_of_the_broker_are_not() -> 
     desk.put()
     desk.lock()
     desk.expire(LOCK)
-    assert desk.queue.counts() == QueueCounts(1, 0, 0, 0, 0, operations=1)
+    assert desk.queue.counts() == QueueCounts(1, 0, 0, 0, 0, operations=1, entered=1)
+
+
+def test_what_became_of_messages_is_counted_from_the_start() -> None:
+    desk = Desk()
+    for _ in range(3):
+        desk.put()
+    desk.do(desk.queue.begin_drop(desk.lock()))
+    desk.do(desk.queue.begin_bury(desk.lock(), "r", "d"))
+    desk.do(desk.queue.begin_return(desk.lock()))
+    counts = desk.queue.counts()
+    assert (counts.entered, counts.removed, counts.buried, counts.active) == (3, 1, 1, 1)
 
 
 @pytest.mark.parametrize(("ttl_ms", "own", "end"), [(None, 50, 50), (50, None, 50), (50, 20, 20), (50, 90, 50)])
