@@ -16,6 +16,8 @@ from dispatcher.core.work import Task, WorkItem
 
 _ITEM_OVERHEAD_BYTES = 400
 """What an item's manifest adds to its parameters: ids, times and field names."""
+_TRACE_BYTES = 110
+"""What its trace adds besides the tracestate: the traceparent and the field names."""
 
 
 class LaneKey(NamedTuple):
@@ -46,7 +48,8 @@ class Lane:
 
 def manifest_bytes(item: WorkItem) -> int:
     """What the item adds to its batch's manifest, about."""
-    return len(item.params_json.encode()) + _ITEM_OVERHEAD_BYTES
+    trace = len(item.trace.tracestate or "") + _TRACE_BYTES if item.trace is not None else 0
+    return len(item.params_json.encode()) + _ITEM_OVERHEAD_BYTES + trace
 
 
 def next_batch(lane: Lane, skip: int, task: Task, bytes_max: int) -> list[WorkItem]:

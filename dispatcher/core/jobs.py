@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dispatcher.core.observations import PLACEMENT_ANNOTATION
+from dispatcher.core.trace import TraceContext
 from dispatcher.core.units import to_text, whole_seconds
 from dispatcher.core.work import Placement, Task
 
@@ -105,12 +106,18 @@ def _scheduling(placement: Placement) -> dict[str, Any]:
     return {"nodeSelector": {"kubernetes.io/os": "linux"}, "affinity": affinity}
 
 
-def _environment(task: Task, batch_id: str, attempt: int) -> list[dict[str, Any]]:
+def _environment(task: Task, batch_id: str, attempt: int, trace: TraceContext | None) -> list[dict[str, Any]]:
     own = {"BURST_ITEMS_DIR": ITEMS_PATH, "BURST_BATCH": batch_id, "BURST_ATTEMPT": str(attempt)}
+    if trace is not None:
+        own["TRACEPARENT"] = trace.traceparent
+        if trace.tracestate is not None:
+            own["TRACESTATE"] = trace.tracestate
     return [{"name": name, "value": value} for name, value in {**task.env, **own}.items()]
 
 
-def _pod_spec(task: Task, *, placement: Placement, batch_id: str, attempt: int) -> dict[str, Any]:
+def _pod_spec(
+    task: Task, *, placement: Placement, batch_id: str, attempt: int, trace: TraceContext | None
+) -> dict[str, Any]:
     requests = {
         "cpu": _cpu_text(task.requests.cpu_millis),
         "memory": _memory_text(task.requests.memory_bytes),
@@ -120,7 +127,7 @@ def _pod_spec(task: Task, *, placement: Placement, batch_id: str, attempt: int) 
         "image": task.image,
         "command": list(task.command),
         "args": list(task.args),
-        "env": _environment(task, batch_id, attempt),
+        "env": _environment(task, batch_id, attempt, trace),
         "resources": {"requests": requests, "limits": dict(requests)},
         "volumeMounts": [{"name": "items", "mountPath": ITEMS_PATH, "readOnly": True}],
     }
@@ -157,8 +164,13 @@ def manifest(
     batch_id: str,
     attempt: int,
     sequence_numbers: tuple[int, ...],
+    trace: TraceContext | None = None,
 ) -> dict[str, Any]:
-    """The Job, exactly as it is to be created but for what is only known then (record uid, epoch, time to stop)."""
+    """The Job, exactly as it is to be created but for what is only known then (record uid, epoch, time to stop).
+
+    ``trace`` is the only item's where the Job has one: all its pods share their variables, so that the traces of
+    several stand in their files alone.
+    """
     name = attempt_name(batch_id, attempt)
     labels = {**task.labels, LABEL_MANAGED_BY: "burst-dispatcher", LABEL_JOB: name}
     spec: dict[str, Any] = {
@@ -169,7 +181,7 @@ def manifest(
         "activeDeadlineSeconds": whole_seconds(shape.deadline),
         "template": {
             "metadata": {"labels": dict(labels)},
-            "spec": _pod_spec(task, placement=placement, batch_id=batch_id, attempt=attempt),
+            "spec": _pod_spec(task, placement=placement, batch_id=batch_id, attempt=attempt, trace=trace),
         },
     }
     if placement is Placement.NODE_POOL:

@@ -18,10 +18,13 @@ from typing import Any
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.jobs import attempt_name
 from dispatcher.core.retries import Failure, Tries
-from dispatcher.core.units import from_text, to_text
+from dispatcher.core.trace import TraceContext
+from dispatcher.core.units import NO_MONEY, Money, from_text, to_text
 from dispatcher.core.work import WorkItem
 
-FORMAT = 1
+FORMAT = 2
+"""What this version writes. 2 added the trace of an item, and what is told to its sender."""
+_READABLE = ("1", "2")
 _PREFIX = "burst-dispatcher.io/"
 
 
@@ -36,12 +39,27 @@ class RulingKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RunSeen:
+    """What was seen of the run that an item's end was ruled by. Written with the ruling, so that whoever tells the
+    sender, and however often, tells the same."""
+
+    ruled_at: datetime
+    started_at: datetime | None = None
+    """None: it never started, or its pod was not seen."""
+    finished_at: datetime | None = None
+    cost: Money | None = NO_MONEY
+    """Of all the item's pods, as far as seen; None: of a paid run nothing was seen."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ruling:
     """The decision, and for all but ``done`` what the item has been through by now."""
 
     kind: RulingKind
     tries: Tries = Tries()
     not_before: datetime | None = None
+    run: RunSeen | None = None
+    """Only where the item ends here and its sender asked for the outcome."""
 
     @property
     def goes_on(self) -> bool:
@@ -70,6 +88,8 @@ class Record:
     not_before: datetime | None = None
     job: Mapping[str, Any] | None = None
     rulings: Mapping[int, Ruling] = field(default_factory=dict)
+    confirmed: bool = False
+    """Of a record that was made for its rulings alone: the ledger was written after it, so its writer still led."""
     evidence: Mapping[int, Mapping[str, Failure]] = field(default_factory=dict)
     """Failures seen in this attempt, by position and pod uid: written down before the pod is deleted."""
 
@@ -86,17 +106,42 @@ class Record:
 
 
 def _tries_to_json(tries: Tries) -> list[Any]:
-    return [tries.own, tries.platform, tries.cause, tries.message, tries.log_tail, tries.repeated]
+    facts = [tries.own, tries.platform, tries.cause, tries.message, tries.log_tail, tries.repeated]
+    return [*facts, tries.cost.picos] if tries.cost else facts
 
 
 def _tries_from_json(data: list[Any]) -> Tries:
-    own, platform, cause, message, log_tail, repeated = data
-    return Tries(own, platform, cause and FailureCause(cause), message, log_tail, repeated)
+    own, platform, cause, message, log_tail, repeated, *cost = data
+    money = Money(cost[0]) if cost else NO_MONEY
+    return Tries(own, platform, cause and FailureCause(cause), message, log_tail, repeated, money)
+
+
+def _ruling_to_json(ruling: Ruling) -> list[Any]:
+    facts = [ruling.kind, _tries_to_json(ruling.tries), ruling.not_before and to_text(ruling.not_before)]
+    if ruling.run is None:
+        return facts
+    run = ruling.run
+    times = [at and to_text(at) for at in (run.ruled_at, run.started_at, run.finished_at)]
+    return [*facts, [*times, None if run.cost is None else run.cost.picos]]
+
+
+def _ruling_from_json(data: list[Any]) -> Ruling:
+    kind, tries, not_before, *seen = data
+    run = None
+    if seen:
+        ruled, started, finished, picos = seen[0]
+        run = RunSeen(
+            from_text(ruled),
+            started and from_text(started),
+            finished and from_text(finished),
+            None if picos is None else Money(picos),
+        )
+    return Ruling(RulingKind(kind), _tries_from_json(tries), not_before and from_text(not_before), run)
 
 
 def _item_to_json(item: WorkItem, attempt: int) -> str:
     """The file that the worker reads. ``params`` stands last, as the sender wrote it."""
-    facts = {
+    facts: dict[str, Any] = {
         "format": FORMAT,
         "id": item.message_id,
         "sequence_number": item.sequence_number,
@@ -110,6 +155,12 @@ def _item_to_json(item: WorkItem, attempt: int) -> str:
         "received_at": to_text(item.received_at),
         "expires_at": item.expires_at and to_text(item.expires_at),
     }
+    if item.reply_to is not None:
+        facts["reply_to"] = item.reply_to
+    if item.trace is not None:
+        facts["traceparent"] = item.trace.traceparent
+        if item.trace.tracestate is not None:
+            facts["tracestate"] = item.trace.tracestate
     return f'{json.dumps(facts)[:-1]}, "params": {item.params_json}}}'
 
 
@@ -127,6 +178,8 @@ def _item_from_json(text: str) -> WorkItem:
         enqueued_at=from_text(facts["enqueued_at"]),
         received_at=from_text(facts["received_at"]),
         expires_at=facts["expires_at"] and from_text(facts["expires_at"]),
+        reply_to=facts.get("reply_to"),
+        trace=TraceContext(facts["traceparent"], facts.get("tracestate")) if "traceparent" in facts else None,
     )
 
 
@@ -137,10 +190,7 @@ def to_data(record: Record) -> dict[str, str]:
 
 def to_annotations(record: Record) -> dict[str, str]:
     """Everything that may change or that pods need not see."""
-    rulings = {
-        index: [ruling.kind, _tries_to_json(ruling.tries), ruling.not_before and to_text(ruling.not_before)]
-        for index, ruling in record.rulings.items()
-    }
+    rulings = {index: _ruling_to_json(ruling) for index, ruling in record.rulings.items()}
     evidence = {
         index: {uid: [f.cause, f.message, f.log_tail] for uid, f in failures.items()}
         for index, failures in record.evidence.items()
@@ -157,6 +207,8 @@ def to_annotations(record: Record) -> dict[str, str]:
         "afterCancel": record.after_cancel,
         "notBefore": record.not_before and to_text(record.not_before),
     }
+    if record.confirmed:
+        facts["confirmed"] = True
     return {
         f"{_PREFIX}format": str(FORMAT),
         f"{_PREFIX}attempt": json.dumps(facts),
@@ -168,13 +220,17 @@ def to_annotations(record: Record) -> dict[str, str]:
 
 
 def decode(data: Mapping[str, str], annotations: Mapping[str, str]) -> Record:
-    """Reads what :func:`to_data` and :func:`to_annotations` wrote; raises ValueError for a format not known."""
-    if annotations.get(f"{_PREFIX}format") != str(FORMAT):
-        raise ValueError(f"record format {annotations.get(f'{_PREFIX}format')!r}; this version reads {FORMAT}")
+    """Reads what :func:`to_data` and :func:`to_annotations` wrote, also those of the version before this one.
+
+    Raises ValueError for a format not known.
+    """
+    if annotations.get(f"{_PREFIX}format") not in _READABLE:
+        known = " and ".join(_READABLE)
+        raise ValueError(f"record format {annotations.get(f'{_PREFIX}format')!r}; this version reads {known}")
     facts = json.loads(annotations[f"{_PREFIX}attempt"])
     rulings = {
-        int(index): Ruling(RulingKind(kind), _tries_from_json(tries), not_before and from_text(not_before))
-        for index, (kind, tries, not_before) in json.loads(annotations[f"{_PREFIX}rulings"]).items()
+        int(index): _ruling_from_json(ruling)
+        for index, ruling in json.loads(annotations[f"{_PREFIX}rulings"]).items()
     }
     evidence = {
         int(index): {uid: Failure(FailureCause(cause), message, tail) for uid, (cause, message, tail) in pods.items()}
@@ -195,6 +251,7 @@ def decode(data: Mapping[str, str], annotations: Mapping[str, str]) -> Record:
         not_before=facts["notBefore"] and from_text(facts["notBefore"]),
         job=json.loads(annotations[f"{_PREFIX}job"]),
         rulings=rulings,
+        confirmed=facts.get("confirmed", False),
         evidence=evidence,
     )
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
+from dispatcher.core.trace import TraceContext
 from dispatcher.core.units import Resources
 
 
@@ -39,7 +40,7 @@ class WorkItem:
     sequence_number: int
     message_id: str
     digest: str
-    """SHA-256 of the message body, hex: two messages with one id are copies only if this is equal too."""
+    """SHA-256, hex, of the message body and of what its properties add: copies have one id and one digest."""
     task: str
     tenant: str
     priority: int
@@ -49,11 +50,20 @@ class WorkItem:
     received_at: datetime
     expires_at: datetime | None = None
     """When the message's time to live ends; a deferred message does not expire on its own, so we look."""
+    reply_to: str | None = None
+    """The queue on which the sender wants to hear how the item ended; None: it did not ask."""
+    trace: TraceContext | None = None
+    """The span of whoever sent it, as far as the message tells; carried along, nothing is decided by it."""
 
     @property
     def id(self) -> ItemId:
         """The identity of the item."""
         return ItemId(self.queue, self.sequence_number)
+
+    @property
+    def traceparent(self) -> str | None:
+        """For events about the item; None where the message told none."""
+        return self.trace.traceparent if self.trace is not None else None
 
 
 @dataclass(frozen=True, slots=True)

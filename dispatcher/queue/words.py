@@ -26,10 +26,10 @@ def bad(reason: str, description: str) -> NoReturn:
 
 def joined(opening: str, faults: Sequence[str]) -> str:
     """Faults as one sentence, at most twenty of them."""
-    shown = list(faults[:NAMES_MAX])
-    if len(faults) > len(shown):
-        shown.append(f"and {len(faults) - len(shown)} more")
-    return f"{opening}: {'; '.join(shown)}."
+    told = list(faults[:NAMES_MAX])
+    if len(faults) > len(told):
+        told.append(f"and {len(faults) - len(told)} more")
+    return f"{opening}: {'; '.join(told)}."
 
 
 def listed(names: Iterable[str]) -> str:

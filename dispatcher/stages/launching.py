@@ -99,6 +99,7 @@ def _manifest(task: Task, wanted: Launch, record: Record) -> dict[str, object]:
         batch_id=record.batch,
         attempt=record.attempt,
         sequence_numbers=tuple(item.sequence_number for item in record.items),
+        trace=record.items[0].trace if len(record.items) == 1 else None,
     )
 
 

@@ -65,6 +65,7 @@ def _admit(
         task=item.task,
         tenant=item.tenant,
         state=state,
+        traceparent=item.traceparent,
     )
 
 

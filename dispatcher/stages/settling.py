@@ -93,6 +93,7 @@ def _follow(memory: Memory, ports: Ports, tallies: Tallies, attempt: Attempt) ->
                 cause=cause,
                 allowance=allowance,
                 message=ruling.tries.message,
+                traceparent=item.traceparent,
             )
 
 
@@ -220,6 +221,7 @@ def _done(memory: Memory, ports: Ports, tallies: Tallies, attempt: Attempt, inde
         placement=placement,
         task=item.task,
         tenant=item.tenant,
+        traceparent=item.traceparent,
         waited_seconds=round((ports.clock.now() - item.enqueued_at).total_seconds(), 3),
     )
 
@@ -247,6 +249,7 @@ async def _dead_letter(memory: Memory, ports: Ports, tallies: Tallies, attempt: 
         reason=letter.reason,
         task=item.task,
         tenant=item.tenant,
+        traceparent=item.traceparent,
     )
 
 

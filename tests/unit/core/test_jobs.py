@@ -21,6 +21,7 @@ from dispatcher.core.jobs import (
     shape_of,
 )
 from dispatcher.core.observations import PLACEMENT_ANNOTATION
+from dispatcher.core.trace import TraceContext
 from dispatcher.core.units import Resources
 from dispatcher.core.work import Placement, Task
 from tests.builders import NOW, a_shape, a_task, seconds
@@ -229,3 +230,18 @@ def test_a_create_adds_whose_it_is_and_when_to_stop_and_leaves_the_record_alone(
     assert annotations[PLACEMENT_ANNOTATION] == "virtual_node"
     assert environment_of(created) == {**environment_of(recorded), "BURST_STOP_AT": "2026-03-04T09:20:00.000000Z"}
     assert recorded == before
+
+
+def test_the_only_item_of_a_job_has_its_trace_in_the_variables_of_its_pod() -> None:
+    trace = TraceContext("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "vendor=1")
+
+    def environment(trace: TraceContext | None) -> dict[str, str]:
+        numbers = (7,)
+        job = manifest(
+            a_task(), a_shape(1), placement=VIRTUAL, batch_id="b1", attempt=2, sequence_numbers=numbers, trace=trace
+        )
+        return environment_of(job)
+
+    assert environment(trace).items() >= {"TRACEPARENT": trace.traceparent, "TRACESTATE": "vendor=1"}.items()
+    assert "TRACESTATE" not in environment(TraceContext(trace.traceparent))
+    assert not {"TRACEPARENT", "TRACESTATE"} & environment(None).keys()

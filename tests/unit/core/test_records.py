@@ -2,13 +2,19 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.records import Record, Ruling, RulingKind, decode, next_record, to_annotations, to_data
 from dispatcher.core.retries import Failure, Tries
+from dispatcher.core.trace import TraceContext
 from tests.builders import HOUR, MINUTE, NOW, SECOND, a_record, an_item
+
+GOLDEN = Path(__file__).with_name("golden")
+"""Records as each version wrote them. They are never written again: what they say must stay readable."""
+TRACE = TraceContext("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "vendor=1")
 
 FAILED_ONCE = Tries(1, 0, FailureCause.APPLICATION, "exit code 1", "the end of the log", 1)
 FAILED_TWICE = Tries(1, 1, FailureCause.EVICTED, "drained", "", 1)
@@ -67,10 +73,53 @@ def test_what_pods_mount_does_not_change_with_rulings() -> None:
     assert to_annotations(ruled) != to_annotations(record)
 
 
+def golden(version: int) -> dict[str, dict[str, str]]:
+    return json.loads((GOLDEN / f"record-{version}.json").read_text(encoding="utf-8"))
+
+
+def the_golden_record(**second_item: object) -> Record:
+    odd = an_item(2, params_json='{"name":"Søren 東京"}', message_id='odd "id"', priority=3, **second_item)
+    return a_record(
+        items=(an_item(1), odd, an_item(3, expires_at=NOW + HOUR)),
+        attempt=2,
+        parent="burst-b1-1",
+        after_cancel=True,
+        not_before=NOW + MINUTE,
+        job={"spec": {"completions": 3}},
+        tries=(Tries(), FAILED_ONCE, FAILED_TWICE),
+        rulings={0: Ruling(RulingKind.DONE), 2: Ruling(RulingKind.RETRY, FAILED_TWICE, NOW + HOUR)},
+        evidence={1: {"pod-1": Failure(FailureCause.APPLICATION, "exit code 1", "tail")}},
+    )
+
+
+def test_a_record_of_the_version_before_is_read() -> None:
+    assert decode(**golden(1)) == the_golden_record()
+
+
+def test_a_record_is_written_as_this_version_writes_it() -> None:
+    record = the_golden_record(trace=TRACE)
+    assert {"data": to_data(record), "annotations": to_annotations(record)} == golden(2)
+    assert decode(**golden(2)) == record
+
+
 def test_a_record_of_another_format_is_refused() -> None:
-    annotations = {**to_annotations(a_record()), "burst-dispatcher.io/format": "2"}
-    with pytest.raises(ValueError, match="this version reads 1"):
+    annotations = {**to_annotations(a_record()), "burst-dispatcher.io/format": "9"}
+    with pytest.raises(ValueError, match="this version reads 1 and 2"):
         decode(to_data(a_record()), annotations)
+
+
+def test_the_trace_of_an_item_reaches_its_file_and_every_later_attempt() -> None:
+    record = a_record(items=(an_item(1, trace=TRACE), an_item(2, trace=TraceContext(TRACE.traceparent)), an_item(3)))
+    files = [json.loads(text) for _, text in sorted(to_data(record).items())]
+    assert [(file.get("traceparent"), file.get("tracestate")) for file in files] == [
+        (TRACE.traceparent, "vendor=1"),
+        (TRACE.traceparent, None),
+        (None, None),
+    ]
+    failed = dict.fromkeys(range(3), Ruling(RulingKind.RETRY, FAILED_ONCE, NOW))
+    following = next_record(written_and_read(replace(record, rulings=failed)), 2, NOW)
+    assert following is not None
+    assert following.items == record.items
 
 
 def test_the_digest_tells_which_items_these_are() -> None:
