@@ -21,7 +21,7 @@ from dispatcher.core.observations import ClusterSeen, JobSeen, NodeHeadroom, Nod
 from dispatcher.core.units import Resources
 from dispatcher.core.work import Placement
 from dispatcher.embedded.processes.controller import Backoff, JobPod, JobStatus, active, take_turn
-from dispatcher.embedded.processes.manifests import JobSpec, read_manifest
+from dispatcher.embedded.processes.manifests import BadManifest, JobSpec, read_manifest
 from dispatcher.ports import Answer, Created, ObjectRef
 from dispatcher.simulator.clock import WorldClock
 from dispatcher.simulator.faults import Fault
@@ -33,6 +33,7 @@ from dispatcher.simulator.wire import Surroundings
 SECOND = timedelta(seconds=1)
 STATUS_LAG = SECOND
 CORRECTED_AFTER = 3 * SECOND
+_VIRTUAL = "virtual"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,15 @@ class Run:
     corrects_itself: bool = False
     """It reports Failed, and a little later Succeeded."""
     ignores_stop: bool = False
+    message: str = ""
+    """What the cluster says of its failure; empty: the cause."""
+    log: str = "simulated log\n"
 
 
-_WITHOUT_ITS_ITEM = Run(SECOND, timedelta(0), FailureCause.TEMPLATE, refused=True, bills_after=None)
+def _without_its_items(record: str) -> Run:
+    """A group is made with its volume's contents, or refused."""
+    message = f"ConfigMap {record} is required and does not exist"
+    return Run(SECOND, timedelta(0), FailureCause.TEMPLATE, refused=True, bills_after=None, message=message)
 
 
 class WorkFile(NamedTuple):
@@ -343,7 +350,7 @@ class Cluster:
     # --- the controller
 
     def _look_soon(self, job: Job, at: datetime) -> None:
-        if job.status.condition is not None or job.marked:
+        if job.status.condition is not None or job.marked or job.released:
             return
         soon = at if job.last_turn is None else max(at, job.last_turn + STATUS_LAG)
         job.turn_at = soon if job.turn_at is None else min(job.turn_at, soon)
@@ -379,9 +386,9 @@ class Cluster:
         uid = f"pod-{self._count}"
         item = job.items[index] if index < len(job.items) else None
         if job.paid and job.spec.pod.record not in self.store.records:
-            item = None  # a group is made with its volume's contents, or refused
-        run = self.behave(item, job.spec.placement) if item else _WITHOUT_ITS_ITEM
-        pod = Pod(uid, job.spec.name, index, "virtual" if job.paid else None, now, run, item)
+            item = None
+        run = self.behave(item, job.spec.placement) if item else _without_its_items(job.spec.pod.record)
+        pod = Pod(uid, job.spec.name, index, _VIRTUAL if job.paid else None, now, run, item)
         if item is not None and job.pods_made[index]:
             self.tries[item.number] += 1
         job.pods_made[index] += 1
@@ -464,8 +471,9 @@ class Cluster:
                 started_at=pod.started_at,
                 finished_at=pod.ended_at,
                 node=pod.node,
+                reason="ProviderFailed" if pod.cause and pod.run.refused and pod.node == _VIRTUAL else "",
+                message=(pod.run.message or f"simulated {pod.cause}") if pod.cause else "",
                 cause=pod.cause,
-                message=f"simulated {pod.cause}" if pod.cause else "",
                 marked_for_deletion=pod.marked,
                 disrupted=pod.run.disrupted and pod.phase is PodPhase.FAILED,
             )
@@ -481,7 +489,10 @@ class Cluster:
 
     def create(self, manifest: Mapping[str, Any]) -> Created:
         """A Job under its own name."""
-        spec = read_manifest(manifest)
+        try:
+            spec = read_manifest(manifest)
+        except BadManifest as error:
+            return Created(Answer.REFUSED, text=str(error))
         known = self.jobs.get(spec.name)
         if known is not None:
             return Created(Answer.DONE, self.job_seen(known), already=True)
@@ -525,7 +536,7 @@ class Cluster:
         if job.uid != ref.uid:
             return Answer.CONFLICT
         now = self.clock.now()
-        job.released = True
+        job.released, job.turn_at = True, None
         del self.jobs[ref.name]
         self.ghosts.append(job)
         self._job_changed(job)
@@ -537,14 +548,28 @@ class Cluster:
 
     def delete_pod(self, ref: ObjectRef) -> Answer:
         """Whatever it is doing."""
+        found = self._pod_named(ref.name)
+        if found is None:
+            return Answer.NOT_FOUND
+        job, pod = found
+        if pod.uid != ref.uid:
+            return Answer.CONFLICT
+        self._mark_pod(job, pod, self.clock.now())
+        self._step_job(job, self.clock.now())
+        self.tell()
+        return Answer.DONE
+
+    def _pod_named(self, name: str) -> tuple[Job, Pod] | None:
+        """A pod and its Job. Uids are names here: no pod is ever made again under an old one."""
         for job in (*self.jobs.values(), *self.ghosts):
-            pod = job.pods.get(ref.uid)
-            if pod is not None:
-                self._mark_pod(job, pod, self.clock.now())
-                self._step_job(job, self.clock.now())
-                self.tell()
-                return Answer.DONE
-        return Answer.NOT_FOUND
+            if name in job.pods:
+                return job, job.pods[name]
+        return None
+
+    def log_of(self, ref: ObjectRef) -> str:
+        """All that a pod has printed; nothing where there is no such pod, or it has not run."""
+        found = self._pod_named(ref.name)
+        return "" if found is None or found[1].uid != ref.uid or found[1].started_at is None else found[1].run.log
 
 
 def _items_of(data: Mapping[str, str]) -> tuple[tuple[WorkFile, ...], Spender]:

@@ -6,7 +6,7 @@ Decides how observations reach a process. What it has missed it learns from a li
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 from dispatcher.core.observations import ClusterChanges, ClusterSeen, JobSeen, PodSeen
@@ -36,7 +36,8 @@ class Watch:
     random: Random
     faults: FaultPlan = NO_FAULTS
     queue: list[News] = field(default_factory=list)
-    relist_at: datetime | None = None
+    relist_at: datetime | None = datetime.min.replace(tzinfo=UTC)
+    """When everything is listed anew; a watch begins with a list."""
     lag_until: datetime | None = None
     _earlier: list[News] = field(default_factory=list)
 
