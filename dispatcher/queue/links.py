@@ -92,15 +92,32 @@ class Clients:
     def __init__(self, config: ServiceBusConfig) -> None:
         self._config = config
         self._client: ServiceBusClient | None = None
+        self._made_with: str | None = None
         self._leaving: set[asyncio.Task[None]] = set()
         self.generation = 0
         self.rebuilt = 0
 
     def get(self) -> ServiceBusClient:
-        """The client; asks for the secrets if there is none. Raises whatever the provider of the secrets raises."""
+        """The client, made with the secret that is in force now. Raises whatever the provider of the secrets raises."""
+        self.follow()
         if self._client is None:
             self._client = self._made()
         return self._client
+
+    def follow(self) -> bool:
+        """Lets the client go if the connection string is another one by now, and answers whether it was.
+
+        Receivers that were made by it are replaced at their next use: what was rotated out ends sooner or later, and a
+        mistake in the new one should show while somebody is looking.
+        """
+        if self._config.connection_string is None:
+            return False
+        secret = self._config.connection_string()
+        known, self._made_with = self._made_with, secret
+        if known is None or secret == known:
+            return False
+        self.renew()
+        return True
 
     def renew(self) -> None:
         """Lets the client go; the next use makes a new one from the secrets as they are then."""
@@ -138,7 +155,8 @@ class Clients:
             **config.client_options,
         }
         if config.connection_string is not None:
-            return ServiceBusClient.from_connection_string(config.connection_string(), **options)
+            assert self._made_with is not None  # noqa: S101 - get has asked for it
+            return ServiceBusClient.from_connection_string(self._made_with, **options)
         assert config.namespace is not None  # noqa: S101 - the configuration has been checked
         assert config.credential is not None  # noqa: S101
         return ServiceBusClient(config.namespace, config.credential(), **options)

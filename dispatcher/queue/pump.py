@@ -65,6 +65,7 @@ class Pump:
         self._waiting: deque[Disposition] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
+        self._is_hurried = False
         self._epoch = 0
         paced = (config.operations_per_second or config.dispositions_max) * config.operation_timeout_seconds / 2
         self._at_once = max(min(config.dispositions_max, int(paced)), 1)
@@ -113,6 +114,11 @@ class Pump:
         self._link.rebuilt = left_behind.rebuilt
         self._credit = 0
         self.start()
+
+    def try_again(self) -> None:
+        """Ends the pause before the next receiver: what it was refused for may be mended."""
+        self._is_hurried = True
+        self._wake.set()
 
     @property
     def rebuilt(self) -> int:
@@ -276,7 +282,8 @@ class Pump:
                 self._waiting.popleft().resolve(None)
             self.turned_at = self._clock()
             left = until - self.turned_at
-            if left <= 0 or self._stopping:
+            if left <= 0 or self._stopping or self._is_hurried:
+                self._is_hurried = False
                 return
             await self._woken(min(left, _LOOK_AGAIN_SECONDS))
 

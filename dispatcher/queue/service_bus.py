@@ -188,6 +188,9 @@ class ServiceBusQueue:
     async def _watched(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_EVERY_SECONDS)
+            if self._clients.follow():
+                self._log.info("queue.reconnecting", why="the connection string is another one now")
+                self._pump.try_again()
             if not self._pump.is_running or self._clock() - self._pump.turned_at > self._config.watchdog_seconds:
                 self._clients.renew()
                 self._pump.restart()

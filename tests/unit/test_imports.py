@@ -17,11 +17,12 @@ CORE_STDLIB = {
 CLOCKS = {"now", "utcnow", "today"}
 
 EDGES = ("queue", "cluster", "azure", "embedded", "web", "settings", "telemetry")
-WHAT_EDGES_SHARE = ("core", "errors", "ports")
+WHAT_EDGES_SHARE = ("core", "errors", "ports", "connection_string")
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "core": (),
     "errors": (),
+    "connection_string": (),
     "ports": ("core",),
     "memory": ("core", "ports"),
     "stages": ("core", "errors", "ports", "memory"),
