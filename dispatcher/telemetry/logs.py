@@ -20,6 +20,10 @@ _SECRET_TEXT = re.compile(r"(SharedAccessKey|SharedAccessSignature|sig)=[^;&\s\"
 _BLACK = "***"
 _NOISY = ("azure", "aiohttp.access", "asyncio")
 """Libraries whose routine chatter is of no use to operators; their warnings are."""
+_TOLD_OTHERWISE = ("azure.servicebus",)
+"""Libraries that log, with a traceback, what they raise as well: every lost connection some times over. The queue's own
+events say it once, and what was done about it; who wants to read it all the same asks for debug."""
+_NEVER = logging.CRITICAL + 1
 
 
 def configure_logs(level: str = "info", style: str = "auto", stream: TextIO | None = None) -> None:
@@ -58,6 +62,8 @@ def configure_logs(level: str = "info", style: str = "auto", stream: TextIO | No
     root.setLevel(number)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    for name in _TOLD_OTHERWISE:
+        logging.getLogger(name).setLevel(logging.WARNING if number <= logging.DEBUG else _NEVER)
 
 
 class _Stderr(io.TextIOBase):

@@ -44,9 +44,20 @@ def test_what_is_below_the_level_is_not_logged_and_libraries_only_warn() -> None
     stream = io.StringIO()
     configure_logs("info", "json", stream)
     structlog.get_logger("x").debug("too.much")
-    logging.getLogger("azure.servicebus").info("chatter")
-    logging.getLogger("azure.servicebus").warning("trouble")
+    logging.getLogger("azure.identity").info("chatter")
+    logging.getLogger("azure.identity").warning("trouble")
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["trouble"]
+
+
+@pytest.mark.parametrize(("level", "told"), [("info", []), ("warning", []), ("debug", ["link lost", "trouble"])])
+def test_what_the_queue_tells_in_its_own_events_the_sdk_tells_only_at_debug(level: str, told: list[str]) -> None:
+    stream = io.StringIO()
+    configure_logs(level, "json", stream)
+    inside = logging.getLogger("azure.servicebus._pyamqp.aio._link_async")
+    inside.info("chatter")
+    inside.error("link lost")
+    logging.getLogger("azure.servicebus").warning("trouble")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == told
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
