@@ -1,17 +1,16 @@
 """The LedgerStore of the embedded default: the ledger and the records as objects, with compare-and-swap.
 
-Decides what may stand in a ledger or record, as strictly as a ConfigMap would, so that what works here works there.
-Knows nothing of what is written in them.
+Decides how they are kept; what a record may hold stands in `limits`. Knows nothing of what is written in them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dispatcher.core.jobs import FINALIZER
 from dispatcher.embedded.answers import Failed
+from dispatcher.embedded.limits import annotations_fault, record_fault
 from dispatcher.embedded.objects import ObjectStore, StoredObject, Transaction
 from dispatcher.errors import Deposed
 from dispatcher.ports import Answer, ObjectRef, RecordCreated, StoredLedger, StoredRecord
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
 RECORD_KIND = "record"
 _LEDGER_KIND = "ledger"
 _LEDGER_NAME = "ledger"
-_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
-_KEY = re.compile(r"^[-._a-zA-Z0-9]{1,253}$")
-_DATA_BYTES_MAX = 1024 * 1024
-_ANNOTATIONS_BYTES_MAX = 256 * 1024
 
 
 class EmbeddedLedgerStore:
@@ -87,7 +82,7 @@ class EmbeddedLedgerStore:
                 return Answer.NOT_FOUND, f"there is no record {name}"
             if str(stored.version) != version:
                 return Answer.CONFLICT, f"record {name} has version {stored.version}, not {version}"
-            if fault := _annotations_fault(annotations):
+            if fault := annotations_fault(annotations):
                 return Answer.REFUSED, fault
             changed = seen.change(stored, body={**stored.body, "annotations": dict(annotations)})
             return Answer.DONE, str(changed.version)
@@ -119,29 +114,10 @@ def _create(seen: Transaction, name: str, data: Mapping[str, str], annotations: 
     stored = seen.get(RECORD_KIND, name)
     if stored is not None:
         return RecordCreated(Answer.DONE, _record(stored), already=True)
-    if fault := _record_fault(name, data) or _annotations_fault(annotations):
+    if fault := record_fault(name, data, annotations):
         return RecordCreated(Answer.REFUSED, text=fault)
     body = {"data": dict(data), "annotations": dict(annotations)}
     return RecordCreated(Answer.DONE, _record(seen.add(RECORD_KIND, name, body, finalizers=(FINALIZER,))))
-
-
-def _record_fault(name: str, data: Mapping[str, str]) -> str:
-    if not _NAME.match(name):
-        return f"{name!r} is no object name: use lower-case letters, digits, '-' and '.', at most 253"
-    for key in data:
-        if not _KEY.match(key) or key in (".", ".."):
-            return f"{key!r} in record {name} is no key: use letters, digits, '-', '_' and '.'"
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in data.items())
-    if size > _DATA_BYTES_MAX:
-        return f"the data of record {name} is {size} bytes, more than the {_DATA_BYTES_MAX} that an object may hold"
-    return ""
-
-
-def _annotations_fault(annotations: Mapping[str, str]) -> str:
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
-    if size > _ANNOTATIONS_BYTES_MAX:
-        return f"the annotations are {size} bytes, more than the {_ANNOTATIONS_BYTES_MAX} that an object may hold"
-    return ""
 
 
 def _record(stored: StoredObject) -> StoredRecord:

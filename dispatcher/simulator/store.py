@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from dispatcher.embedded.limits import annotations_fault, record_fault
 from dispatcher.errors import Deposed, OutcomeUnknown
 from dispatcher.ports import Answer, ObjectRef, RecordCreated, StoredLedger, StoredRecord
 from dispatcher.simulator.wire import Wire
@@ -40,15 +41,17 @@ class Store:
         if (self.ledger.version if self.ledger else None) != replacing:
             raise Deposed("the ledger has another version")
         before = self.ledger.document if self.ledger else None
-        self.ledger = StoredLedger(document, self._next())
+        self.ledger = StoredLedger(json.loads(json.dumps(document)), self._next())
         for told in self.on_ledger:
-            told(before, document)
+            told(before, self.ledger.document)
         return self.ledger.version
 
     def create_record(self, name: str, data: Mapping[str, str], annotations: Mapping[str, str]) -> RecordCreated:
         """Creates one, or shows what stands there."""
         if name in self.records:
             return RecordCreated(Answer.DONE, self.records[name], already=True)
+        if fault := record_fault(name, data, annotations):
+            return RecordCreated(Answer.REFUSED, text=fault)
         version = self._next()
         self.records[name] = StoredRecord(name, f"record-{version}", version, dict(data), dict(annotations))
         return RecordCreated(Answer.DONE, self.records[name])
@@ -57,9 +60,11 @@ class Store:
         """Replaces exactly that version."""
         record = self.records.get(name)
         if record is None:
-            return Answer.NOT_FOUND, ""
+            return Answer.NOT_FOUND, f"there is no record {name}"
         if record.version != version:
-            return Answer.CONFLICT, record.version
+            return Answer.CONFLICT, f"record {name} has version {record.version}, not {version}"
+        if fault := annotations_fault(annotations):
+            return Answer.REFUSED, fault
         self.records[name] = replace(record, version=self._next(), annotations=dict(annotations))
         for told in self.on_record:
             told(record, self.records[name])

@@ -11,9 +11,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from simulated import Surroundings
+
 from dispatcher.embedded.ledger_store import EmbeddedLedgerStore
 from dispatcher.embedded.objects import ObjectStore
 from dispatcher.ports import LedgerStore
+from dispatcher.simulator.store import Store, StorePort
 
 
 @dataclass
@@ -36,4 +39,11 @@ async def embedded() -> AsyncIterator[World]:
             await store.close()
 
 
-WORLDS: dict[str, Callable[[], AbstractAsyncContextManager[World]]] = {"embedded": embedded}
+@asynccontextmanager
+async def simulated() -> AsyncIterator[World]:
+    """The simulator's store, over the wires of two processes."""
+    around, store = Surroundings(), Store()
+    yield World(*(StorePort(store, around.wire()) for _ in range(2)))
+
+
+WORLDS: dict[str, Callable[[], AbstractAsyncContextManager[World]]] = {"embedded": embedded, "simulated": simulated}

@@ -56,6 +56,15 @@ async def test_writing_the_same_again_gives_another_version_too(world: World) ->
     assert await world.store.write_ledger({"epoch": 1}, replacing=first) != first
 
 
+async def test_what_was_written_stays_whatever_the_writer_does_with_it_afterwards(world: World) -> None:
+    document = {"epoch": 1, "entries": ["one"]}
+    await world.store.write_ledger(document, replacing=None)
+    document["entries"].append("two")
+    stored = await world.store.read_ledger()
+    assert stored is not None
+    assert stored.document == {"epoch": 1, "entries": ["one"]}
+
+
 async def test_a_leader_that_missed_a_write_is_deposed_and_changes_nothing(world: World) -> None:
     old = await world.store.write_ledger({"epoch": 1}, replacing=None)
     await world.rival.write_ledger({"epoch": 2}, replacing=old)

@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "reconciler": ("core", "errors", "ports", "memory", "stages"),
     "simulator": (
         "core", "errors", "ports", "memory", "stages", "reconciler",
-        "embedded.processes.controller", "embedded.processes.manifests",
+        "embedded.limits", "embedded.processes.controller", "embedded.processes.manifests",
     ),
     "service": ("core", "errors", "ports", "reconciler", *EDGES),
     **dict.fromkeys(EDGES, WHAT_EDGES_SHARE),
@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Every room, and the rooms that it may know beside itself. A room that is not here has no place yet."""
 
-PURE_HELPERS = ("embedded.processes.controller", "embedded.processes.manifests")
+PURE_HELPERS = ("embedded.limits", "embedded.processes.controller", "embedded.processes.manifests")
 """What the simulator borrows from the embedded cluster: decisions without I/O."""
 
 
