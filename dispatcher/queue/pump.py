@@ -6,6 +6,9 @@ comes it asks for one message only and waits longer, so that an idle receiver dr
 When there is no room, credit that is still out is taken back, else messages would be locked to a receiver that is not
 looking. Whatever fails, the receiver is made anew after a pause that grows and is jittered; the pump never ends by
 itself.
+
+A receive that comes back empty proves nothing: over a connection whose other half is gone the SDK does the same. So
+only messages, outcomes and answers count as a word from the broker, and after some seconds without one it is asked.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ from dispatcher.queue.convert import to_message
 from dispatcher.queue.dispositions import Act, Disposition, ask
 from dispatcher.queue.holding import Held, Holding
 from dispatcher.queue.links import Clients, Link, MonotonicClock, Pace, patiently
-from dispatcher.queue.sdk import give_back_credit, settle_on_own_link_only
-from dispatcher.queue.translate import answer_to, breaks_link, is_busy, refusal, told
+from dispatcher.queue.sdk import defer_together, give_back_credit, settle_on_own_link_only
+from dispatcher.queue.translate import answer_to, breaks_link, is_busy, is_silence, refusal, told
 
 __all__ = ["Pump"]
 
@@ -51,7 +54,7 @@ class Pump:
     ) -> None:
         self.holding = Holding(config.lock_margin)
         self.batch = config.receive_batch_max
-        self.returned_at: float | None = None
+        self.heard_at: float | None = None
         self.refused: str | None = None
         self.last_error: str | None = None
         self._config = config
@@ -70,12 +73,13 @@ class Pump:
         paced = (config.operations_per_second or config.dispositions_max) * config.operation_timeout_seconds / 2
         self._at_once = max(min(config.dispositions_max, int(paced)), 1)
         self._task: asyncio.Task[None] | None = None
-        self._started_at = self.turned_at = clock()
+        self._started_at = self._refuted_at = self.turned_at = clock()
         self._credit = 0
         self._is_quiet = True
         self._has_news = False
         self._paused_since: float | None = None
         self._failures = 0
+        self._checks = 0
         self._tidied_at = self._renewed_at = clock()
 
     # --- what others call -------------------------------------------------------------------------------------------
@@ -83,6 +87,7 @@ class Pump:
     def start(self) -> None:
         """Begins to receive, once somebody makes room."""
         self._started_at = self.turned_at = self._clock()
+        self._checks = 0
         self._epoch += 1
         self._task = asyncio.create_task(self._run(self._epoch), name=f"pump of {self._config.queue}")
 
@@ -132,8 +137,16 @@ class Pump:
 
     @property
     def quiet_seconds(self) -> float:
-        """For how long no receive has returned."""
-        return self._clock() - (self.returned_at if self.returned_at is not None else self._started_at)
+        """For how long the broker has said nothing to this receiver."""
+        return self._clock() - (self.heard_at if self.heard_at is not None else self._started_at)
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long there has been neither a word from the broker nor a failure that is plain.
+
+        A refusal or a closed port tells how things are; a call that ends by its time-out tells nothing.
+        """
+        return min(self.quiet_seconds, self._clock() - self._refuted_at)
 
     def take(self, count_max: int) -> list[Delivery]:
         """Hands over from the buffer, at once, and lets as many be fetched as the count leaves room for."""
@@ -164,7 +177,11 @@ class Pump:
             await self._finish()
 
     async def _turn(self) -> None:
+        generation = self._link.generation
         receiver = await self._link.opened(self._config.operation_timeout_seconds)
+        if self._link.generation != generation:
+            self.heard_at = self._clock()  # it was let in, which does not prove yet that it can receive
+            self._checks = 0
         while self._waiting:
             await self._settle(receiver)
         self._tidy()
@@ -190,10 +207,12 @@ class Pump:
             receiver.receive_messages(max_message_count=count, max_wait_time=wait),
             wait + self._config.operation_timeout_seconds,
         )
-        self._returned()
         self._credit = count - len(received)
         self._is_quiet = not received
-        if received:
+        if not received:
+            await self._check(receiver)
+        else:
+            self._heard()
             self.holding.add([self._held(each) for each in received])
             self._has_news = True
             if not probing:
@@ -207,9 +226,7 @@ class Pump:
         self._ring()
         config, now = self._config, self._clock()
         self._paused_since = self._paused_since if self._paused_since is not None else now
-        if self.returned_at is None or now - self.returned_at > config.pause_check_seconds:
-            await self._link.called(receiver.peek_messages(1, sequence_number=1), config.operation_timeout_seconds)
-            self._returned()
+        await self._check(receiver)
         wait = _LOOK_AGAIN_SECONDS
         if self._credit > 0:
             wait = self._paused_since + config.pause_after_seconds - now
@@ -219,26 +236,63 @@ class Pump:
                 wait = _LOOK_AGAIN_SECONDS
         await self._woken(wait)
 
+    async def _check(self, receiver: ServiceBusReceiver) -> None:
+        """Asks the broker for a sign of life, if there has been none for a while or something has just failed."""
+        if not self._failures and self.quiet_seconds <= self._config.check_seconds:
+            return
+        if self._checks >= self._config.link_uses_max and not len(self.holding):
+            self._link.discard()  # its management link is about to run out of credit, and no lock hangs on it
+            return
+        self._checks += 1
+        await self._link.called(
+            receiver.peek_messages(1, sequence_number=1), self._config.operation_timeout_seconds
+        )
+        self._heard()
+
     async def _settle(self, receiver: ServiceBusReceiver) -> None:
         count = min(self._at_once, len(self._waiting))
         chunk = [self._waiting.popleft() for _ in range(count)]
         try:
-            broken = await self._link.called(
-                _gathered([self._one(receiver, each) for each in chunk]), self._config.operation_timeout_seconds
-            )
+            broken = await self._link.called(self._asked(receiver, chunk), self._config.operation_timeout_seconds)
         finally:
             for each in chunk:
                 each.resolve(Answer.UNKNOWN)  # those that have no answer yet
         if broken is not None:
             raise broken
 
-    async def _one(self, receiver: ServiceBusReceiver, asked: Disposition) -> Exception | None:
+    async def _asked(self, receiver: ServiceBusReceiver, chunk: Sequence[Disposition]) -> Exception | None:
+        """Asks for them all, the deferrals together; the first failure after which the receiver must go."""
+        deferrals = [each for each in chunk if each.act is Act.DEFER and self._is_to_be_asked(each)]
+        put_off: list[Disposition] = []
+        if deferrals:
+            for _ in deferrals:
+                async with self._pace.turn():
+                    pass
+            errors: list[Exception] = []
+
+            def tell(position: int, error: Exception | None) -> None:
+                if error is not None and is_busy(error):
+                    put_off.append(deferrals[position])
+                    return
+                deferrals[position].resolve(Answer.DONE if error is None else answer_to(error))
+                if error is not None and breaks_link(error):
+                    errors.append(error)
+
+            await defer_together(receiver, [each.held.received for each in deferrals], tell)
+            if errors:
+                return errors[0]
+        others = [each for each in chunk if each.act is not Act.DEFER and self._is_to_be_asked(each)]
+        return await _gathered([self._one(receiver, each) for each in (*put_off, *others)])
+
+    def _is_to_be_asked(self, asked: Disposition) -> bool:
         if asked.answer.done():
-            return None  # nobody waits for it any more, and nothing has been tried
+            return False  # nobody waits for it any more, and nothing has been tried
         if asked.held.generation != self._link.generation:
             asked.resolve(None)  # this receiver would mistake the delivery for one of its own
-            return None
+            return False
+        return True
 
+    async def _one(self, receiver: ServiceBusReceiver, asked: Disposition) -> Exception | None:
         async def call() -> None:
             async with self._pace.turn():
                 await ask(receiver, asked.act, asked.held.received, asked.letter)
@@ -247,8 +301,13 @@ class Pump:
             await patiently(call, self._config.operation_timeout_seconds / 2)
         except Exception as error:  # noqa: BLE001 - translated here, once
             asked.resolve(answer_to(error))
-            return error if breaks_link(error) else None
+            if breaks_link(error):
+                return error
+            if not is_busy(error):
+                self._heard()
+            return None
         asked.resolve(Answer.DONE)
+        self._heard()
         return None
 
     async def _failed(self, error: Exception) -> None:
@@ -256,6 +315,7 @@ class Pump:
         self._credit = 0
         self._failures += 1
         self.last_error = told(error)
+        is_plain = not is_silence(error)
         refused = refusal(error)
         if is_busy(error):
             self.batch = max(self.batch // 2, 1)
@@ -272,15 +332,17 @@ class Pump:
         self._ring()
         longest = self._config.refused_backoff_max_seconds if refused is not None else self._config.backoff_max_seconds
         pause = min(self._config.backoff_min_seconds * 2.0 ** min(self._failures - 1, 20), longest)
-        await self._rested(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
+        await self._rested(pause * random.uniform(0.5, 1.0), is_plain=is_plain)  # noqa: S311 - jitter is no secret
 
-    async def _rested(self, seconds: float) -> None:
+    async def _rested(self, seconds: float, *, is_plain: bool) -> None:
         """Waits before a new receiver is made; what is asked meanwhile is for another way."""
         until = self._clock() + seconds
         while True:
             while self._waiting:
                 self._waiting.popleft().resolve(None)
             self.turned_at = self._clock()
+            if is_plain:
+                self._refuted_at = self.turned_at
             left = until - self.turned_at
             if left <= 0 or self._stopping or self._is_hurried:
                 self._is_hurried = False
@@ -308,10 +370,10 @@ class Pump:
             self._has_news = False
             self._bell()
 
-    def _returned(self) -> None:
+    def _heard(self) -> None:
         if self.last_error is not None:
             self._log.info("queue.recovered", failures=self._failures, quiet_seconds=round(self.quiet_seconds, 1))
-        self.returned_at = self._clock()
+        self.heard_at = self._clock()
         self.refused = None
         self.last_error = None
         self._failures = 0

@@ -1,16 +1,26 @@
-"""The two places where the SDK's public ways are not enough, each with its reason, and nothing else.
+"""The three places where the SDK's public ways are not enough, each with its reason, and nothing else.
 
 They rest on private names of azure-servicebus 7.15; a test says so when a new version lacks them.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from azure.servicebus import ServiceBusReceivedMessage
+from azure.servicebus._pyamqp.constants import LinkState
+from azure.servicebus._pyamqp.error import AMQPException
+from azure.servicebus._pyamqp.outcomes import Modified
+from azure.servicebus._pyamqp.performatives import DispositionFrame
+from azure.servicebus._pyamqp.receiver import check_disposition_outcome, outcome_name
 from azure.servicebus.aio import ServiceBusReceiver
-from azure.servicebus.exceptions import ServiceBusError
+from azure.servicebus.exceptions import MessageAlreadySettled, MessageLockLostError, ServiceBusError
 
-__all__ = ["NoOutcome", "give_back_credit", "settle_on_own_link_only"]
+__all__ = ["NoOutcome", "defer_together", "give_back_credit", "settle_on_own_link_only"]
+
+_logger = logging.getLogger(__name__)
 
 
 class NoOutcome(ServiceBusError):
@@ -45,3 +55,86 @@ async def give_back_credit(receiver: ServiceBusReceiver) -> None:
     """
     opened: Any = receiver
     await opened._amqp_transport.drain_and_release_messages_async(opened._handler)
+
+
+async def defer_together(
+    receiver: ServiceBusReceiver,
+    messages: Sequence[ServiceBusReceivedMessage],
+    tell: Callable[[int, Exception | None], None],
+) -> None:
+    """Defers messages of this receiver at once, and tells of each, by its position, what came of it; None: it is done.
+
+    The SDK settles messages one by one: each sends a frame and then reads for itself, so that of 200 under way each
+    looks through the answers of all others, and where the broker answers many with one frame, all but one of them wait
+    a read in vain. Here neighbours travel in one frame, as the protocol has it, and one reader hands out the answers.
+    Waits until every message has its answer: whoever calls sets the limit. Raises what breaks the link; those that were
+    not told of may have been deferred.
+    """
+    opened: Any = receiver
+    link: Any = opened._handler._link
+    state = Modified(delivery_failed=True, undeliverable_here=True, message_annotations=None)
+    waiting: dict[int, int] = {}
+    for position, message in enumerate(messages):
+        untried = _why_untried(message, link)
+        if untried is None:
+            waiting[_delivery_id(message)] = position
+        else:
+            tell(position, untried)
+    answers: dict[int, dict[str, Any]] = {number: {"settled": False, "outcome": None} for number in waiting}
+    try:
+        link._pending_dispositions.update(answers)
+        for first, last in _neighbours(sorted(waiting)):
+            await link._session._outgoing_disposition(
+                DispositionFrame(role=link.role, first=first, last=last, settled=False, state=state, batchable=None)
+            )
+            link._received_delivery_tags.difference_update(
+                _delivery_tag(messages[waiting[number]]) for number in range(first, last + 1)
+            )
+        while waiting:
+            await link._session._connection.listen(wait=False)
+            for number in [number for number in waiting if answers[number]["settled"]]:
+                position = waiting.pop(number)
+                del link._pending_dispositions[number]
+                tell(position, _came_of(number, answers[number]["outcome"], outcome_name(state), opened))
+                messages[position]._settled = True
+            if waiting and link.state in (LinkState.DETACHED, LinkState.ERROR):
+                raise NoOutcome
+    finally:
+        for number in waiting:
+            link._pending_dispositions.pop(number, None)
+
+
+def _why_untried(message: Any, link: Any) -> Exception | None:
+    if message._settled:
+        return MessageAlreadySettled(action="defer")
+    if message._lock_expired:
+        return MessageLockLostError(message="the lock has expired")
+    return None if message._delivery_tag in link._received_delivery_tags else NoOutcome()
+
+
+def _delivery_id(message: Any) -> int:
+    number: int = message._delivery_id
+    return number
+
+
+def _delivery_tag(message: Any) -> bytes:
+    tag: bytes = message._delivery_tag
+    return tag
+
+
+def _neighbours(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The ranges, first and last, that ascending numbers make."""
+    start = 0
+    for end in range(1, len(numbers) + 1):
+        if end == len(numbers) or numbers[end] != numbers[end - 1] + 1:
+            yield numbers[start], numbers[end - 1]
+            start = end
+
+
+def _came_of(number: int, outcome: dict[str, Any] | None, expected: str, receiver: Any) -> Exception | None:
+    try:
+        check_disposition_outcome(number, outcome, expected)
+    except AMQPException as error:
+        translated: Exception = receiver._amqp_transport.create_servicebus_exception(_logger, error)
+        return translated
+    return None
