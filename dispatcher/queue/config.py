@@ -47,8 +47,8 @@ class ServiceBusConfig:
     """A delivery with less of its lock left is given back instead of handed over."""
     pause_after_seconds: float = 0.5
     """How long the receiver may stay ready to take messages that there is no room for."""
-    pause_check_seconds: float = 5.0
-    """How often a receiver that there is no room for asks the broker for a sign of life."""
+    check_seconds: float = 5.0
+    """After so long without a word from the broker it is asked for a sign of life."""
 
     operation_timeout_seconds: float = 10.0
     """How long one act or look at the broker may take, opening a connection and retries included."""
@@ -61,7 +61,8 @@ class ServiceBusConfig:
     refused_backoff_max_seconds: float = 30.0
     """How slowly a wrong key or a missing queue is tried again."""
     watchdog_seconds: float = 60.0
-    """After so long without any receive returning, even empty, client and receiver are made anew."""
+    """After so long without a sign of life from the broker client and receiver are made anew, and the adapter is not
+    alive until one comes."""
     link_idle_max_seconds: float = 240.0
     """A connection idle for longer is replaced before use: the broker cuts idle ones off after 5 to 10 minutes."""
     link_uses_max: int = 5_000
@@ -90,9 +91,10 @@ class Health:
     """How one queue's adapter is doing; ``alive`` is for liveness, ``refused`` for readiness and for people."""
 
     alive: bool
-    """The pump runs and takes turns, whether or not the broker answers: what restarting the process could mend."""
+    """The pump takes turns, and the broker was heard of within the watchdog's time or fails us plainly. False is what
+    restarting the process could mend: something hangs, here or on the way."""
     last_receive_age_seconds: float | None
-    """Since the receiver last got an answer, messages or none; None: never yet."""
+    """Since the broker last let the receiver in, gave it something or answered it; None: never yet."""
     refused: str | None
     """Why the broker will not have us (wrong key, no such queue); None: it does, or nobody knows."""
     last_error: str | None

@@ -17,7 +17,7 @@ from dispatcher.ports import Delivery
 
 __all__ = ["Held", "Holding"]
 
-_DOUBTS_MAX = 10_000
+_REMEMBERED_MAX = 10_000
 
 
 @dataclass(slots=True)
@@ -40,6 +40,7 @@ class Holding:
         self._buffer: deque[str] = deque()
         self._allowed = 0
         self._doubts: dict[str, None] = {}
+        self._past: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -55,9 +56,14 @@ class Holding:
         return max(self._allowed - len(self._buffer), 0)
 
     def add(self, arrivals: Iterable[Held]) -> None:
-        """Takes in what was delivered. A message delivered again has a new lock, and its earlier one is lost."""
+        """Takes in what was delivered. A message delivered again has a new lock, and its earlier one is lost.
+
+        What comes twice under one lock counts once, also when the lock is past: nothing can be done under it.
+        """
         for held in arrivals:
             token = held.delivery.lock_token
+            if token in self._held or token in self._past:
+                continue
             earlier = self._tokens.get(held.delivery.message.sequence_number)
             if earlier is not None:
                 self.settled(earlier)
@@ -89,14 +95,14 @@ class Holding:
     def settled(self, lock_token: str) -> None:
         """The lock is ours no more, and rightly so."""
         held = self._held.pop(lock_token, None)
+        if held is not None:
+            _remember(self._past, lock_token)
         if held is not None and self._tokens.get(held.delivery.message.sequence_number) == lock_token:
             del self._tokens[held.delivery.message.sequence_number]
 
     def doubt(self, lock_token: str) -> None:
         """What was asked for under this lock may have happened."""
-        self._doubts[lock_token] = None
-        if len(self._doubts) > _DOUBTS_MAX:
-            del self._doubts[next(iter(self._doubts))]
+        _remember(self._doubts, lock_token)
 
     def is_doubtful(self, lock_token: str) -> bool:
         """Whether something asked for under this lock may have happened."""
@@ -131,3 +137,10 @@ class Holding:
 
     def _is_short(self, held: Held, now: datetime) -> bool:
         return held.delivery.locked_until - now < self._lock_margin
+
+
+def _remember(tokens: dict[str, None], lock_token: str) -> None:
+    """Keeps the token, and lets the oldest go when there are too many."""
+    tokens[lock_token] = None
+    if len(tokens) > _REMEMBERED_MAX:
+        del tokens[next(iter(tokens))]

@@ -244,9 +244,7 @@ class Pump:
             self._link.discard()  # its management link is about to run out of credit, and no lock hangs on it
             return
         self._checks += 1
-        await self._link.called(
-            receiver.peek_messages(1, sequence_number=1), self._config.operation_timeout_seconds
-        )
+        await self._link.called(receiver.peek_messages(1, sequence_number=1), self._config.operation_timeout_seconds)
         self._heard()
 
     async def _settle(self, receiver: ServiceBusReceiver) -> None:
@@ -275,7 +273,9 @@ class Pump:
                     put_off.append(deferrals[position])
                     return
                 deferrals[position].resolve(Answer.DONE if error is None else answer_to(error))
-                if error is not None and breaks_link(error):
+                if error is None or not breaks_link(error):
+                    self._heard()
+                else:
                     errors.append(error)
 
             await defer_together(receiver, [each.held.received for each in deferrals], tell)

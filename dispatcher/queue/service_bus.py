@@ -93,8 +93,8 @@ class ServiceBusQueue:
         """How the adapter is doing now."""
         pump = self._pump
         return Health(
-            alive=pump.is_running and self._clock() - pump.turned_at < self._config.watchdog_seconds,
-            last_receive_age_seconds=None if pump.returned_at is None else self._clock() - pump.returned_at,
+            alive=self._takes_turns() and pump.silent_seconds < self._config.watchdog_seconds,
+            last_receive_age_seconds=None if pump.heard_at is None else self._clock() - pump.heard_at,
             refused=pump.refused,
             last_error=pump.last_error,
             buffered=pump.holding.buffered,
@@ -185,13 +185,16 @@ class ServiceBusQueue:
                 return Answer.UNKNOWN if holding.is_doubtful(token) else Answer.CONFLICT
         return answer
 
+    def _takes_turns(self) -> bool:
+        return self._pump.is_running and self._clock() - self._pump.turned_at < self._config.watchdog_seconds
+
     async def _watched(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_EVERY_SECONDS)
             if self._clients.follow():
                 self._log.info("queue.reconnecting", why="the connection string is another one now")
                 self._pump.try_again()
-            if not self._pump.is_running or self._clock() - self._pump.turned_at > self._config.watchdog_seconds:
+            if not self._takes_turns():
                 self._clients.renew()
                 self._pump.restart()
 

@@ -201,7 +201,7 @@ async def test_a_defer_that_got_no_answer_is_never_called_a_conflict_afterwards(
 
 
 async def test_after_a_cut_wire_receiving_goes_on_and_held_messages_can_still_be_settled() -> None:
-    async with behind_a_wire(operation_timeout_seconds=5.0, pause_check_seconds=0.5) as (broker, wire, queue, bell):
+    async with behind_a_wire(operation_timeout_seconds=5.0, check_seconds=0.5) as (broker, wire, queue, bell):
         await send(broker.connection_string, 120)
         held = await deliveries(queue, bell, 100)
         wire.cut()

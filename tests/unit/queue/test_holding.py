@@ -56,6 +56,17 @@ def test_a_message_delivered_again_takes_the_place_of_its_earlier_delivery() -> 
     assert len(holding) == 0
 
 
+def test_what_comes_twice_under_one_lock_is_handed_over_once() -> None:
+    holding = a_holding(a_held(1), a_held(1))
+    assert tokens(holding.take(9, NOON)) == ["t-1"]
+    holding.add([a_held(1)])
+    assert tokens(holding.take(9, NOON)) == []
+    holding.settled("t-1")
+    holding.add([a_held(1)])  # it was settled: nothing can be done under this lock any more
+    assert tokens(holding.take(9, NOON)) == []
+    assert len(holding) == 0
+
+
 def test_what_has_too_little_of_its_lock_left_is_given_back_not_handed_over() -> None:
     holding = a_holding(a_held(1, lock=timedelta(seconds=9)), a_held(2), a_held(3, lock=timedelta(0)))
     assert tokens(holding.take(9, NOON)) == ["t-2"]
