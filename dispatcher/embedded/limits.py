@@ -1,6 +1,6 @@
 """What a record may be called and hold: as strict as the Kubernetes API is with a ConfigMap. Pure.
 
-Decides what is refused, in a sentence, so that what works on the embedded store and in the simulator works on a cluster.
+Decides what is refused, in a sentence, so that what the embedded store and the simulator take, a cluster takes too.
 Figures: ``ValidateConfigMap`` (1 MiB of keys and values) and ``TotalAnnotationSizeLimitB`` (256 KiB) of the API server.
 """
 
