@@ -7,6 +7,7 @@ The room from the wire inwards:
     connection, session, links  the protocol state of one client; window, outcomes, confirming
                                 are what it may send and what it says of deliveries
     cbs, management             the two request/response nodes
+    tokens, jwt_tokens          what a token is worth; those of identities
     messages                    which parts of a message the broker reads and writes
     model, queue                what Service Bus does with a message: pure, no I/O, time is an argument;
                                 shelf, browsing, consumers, duplicates are parts of it
@@ -19,7 +20,7 @@ The room from the wire inwards:
         client = ServiceBusClient.from_connection_string(broker.connection_string)
 """
 
-from .config import AccessPolicy, BrokerConfig, QueueConfig, Right, TlsFiles
+from .config import AccessPolicy, BrokerConfig, IdentityPolicy, QueueConfig, Right, TlsFiles, TokenIssuer
 from .errors import BrokerError
 from .faults import Fault, FaultError, Faults
 from .model import QueueCounts
@@ -34,8 +35,10 @@ __all__ = [
     "Fault",
     "FaultError",
     "Faults",
+    "IdentityPolicy",
     "QueueConfig",
     "QueueCounts",
     "Right",
     "TlsFiles",
+    "TokenIssuer",
 ]

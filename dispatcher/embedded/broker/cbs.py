@@ -1,9 +1,9 @@
 """Who may use which entity: the tokens a client puts on the $cbs node.
 
-A token is a shared access signature: an audience and an expiry, signed with one of the configured keys. It
-opens the entity it names and everything below it, on this connection, until it expires, for what the key has
-the right to. Keys, tokens and
-signatures are never logged and never part of an error.
+A token is a shared access signature, an audience and an expiry signed with one of the configured keys, or a token of
+an identity (`jwt_tokens`). It opens the entity it names and everything below it, on this connection, until it expires,
+for what the key or the identity has the right to. Keys, tokens and signatures are never logged and never part of an
+error.
 """
 
 from __future__ import annotations
@@ -11,28 +11,20 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+from collections import Counter
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs, quote_plus
 
 from .addresses import authority_of, path_of
-from .config import AccessPolicy, Right
+from .config import AccessPolicy, Right, TokenIssuer
+from .jwt_tokens import check_jwt, is_jwt
 from .messages import Request
+from .tokens import Grant, TokenRefusedError, is_below
 from .types import Int
 
 _PREFIX = "SharedAccessSignature "
-
-
-class TokenRefusedError(Exception):
-    """The token opens nothing; the message says why without quoting it."""
-
-
-class Grant(NamedTuple):
-    """What a token opens its entity for, and until when (ms since 1970)."""
-
-    policy: AccessPolicy
-    expiry_ms: int
 
 
 def check_token(token: str, name: str, policies: Mapping[str, AccessPolicy], now_ms: int) -> Grant:
@@ -55,28 +47,31 @@ def check_token(token: str, name: str, policies: Mapping[str, AccessPolicy], now
         raise TokenRefusedError("the token has expired")
     if not _covers(audience, name):
         raise TokenRefusedError("the token was made for another entity")
-    if policy.queue is not None and not _is_below(path_of(name), policy.queue.lower()):
+    if policy.queue is not None and not is_below(path_of(name), policy.queue.lower()):
         raise TokenRefusedError("the key is for another entity")
     return Grant(policy, expiry * 1000)
 
 
 def _covers(audience: str, name: str) -> bool:
-    return authority_of(audience) == authority_of(name) and _is_below(path_of(name), path_of(audience))
-
-
-def _is_below(path: str, root: str) -> bool:
-    return not root or path == root or path.startswith(root + "/")
+    return authority_of(audience) == authority_of(name) and is_below(path_of(name), path_of(audience))
 
 
 class Authorizations:
     """What one connection has shown tokens for."""
 
-    __slots__ = ("_exists", "_grants", "_now_ms", "_policies")
+    __slots__ = ("_exists", "_grants", "_issuer", "_now_ms", "_policies", "_shown")
 
     def __init__(
-        self, policies: Mapping[str, AccessPolicy], now_ms: Callable[[], int], exists: Callable[[str], bool]
+        self,
+        policies: Mapping[str, AccessPolicy],
+        now_ms: Callable[[], int],
+        exists: Callable[[str], bool],
+        issuer: TokenIssuer | None = None,
+        shown: Counter[str] | None = None,
     ) -> None:
         self._policies = policies
+        self._issuer = issuer
+        self._shown: Counter[str] = Counter() if shown is None else shown
         self._exists = exists
         self._now_ms = now_ms
         self._grants: dict[str, Grant] = {}
@@ -85,7 +80,7 @@ class Authorizations:
         """Whether a token that is still valid covers this entity path, with that right or with any."""
         now_ms = self._now_ms()
         return any(
-            grant.expiry_ms > now_ms and _is_below(path, root) and (right is None or grant.policy.allows(right))
+            grant.expiry_ms > now_ms and is_below(path, root) and (right is None or grant.policy.allows(right))
             for root, grant in self._grants.items()
         )
 
@@ -104,9 +99,14 @@ class Authorizations:
         if not isinstance(token, str):
             return answer_of(400, "the token must be text")
         try:
-            grant = check_token(token, name, self._policies, self._now_ms())
+            if is_jwt(token):
+                grant = check_jwt(token, name, self._issuer, self._now_ms())
+            else:
+                grant = check_token(token, name, self._policies, self._now_ms())
         except TokenRefusedError as error:
+            self._shown["refused"] += 1
             return answer_of(401, str(error))
+        self._shown["accepted"] += 1
         path = path_of(name)
         if path and not self._exists(path):  # said only to those who would be let in
             return answer_of(404, f"The messaging entity '{name}' could not be found.")

@@ -31,6 +31,7 @@ class QueueConfig:
     time_to_live: timedelta | None = None  # None: as long as the message says, for ever if it says nothing
     dead_letter_expired: bool = False  # False: what outlives its time is dropped
     duplicate_detection_window: timedelta | None = None  # None: a message id may come as often as it likes
+    requires_session: bool = False  # True: refuses receivers without a session, and there are no others here
 
     def __post_init__(self) -> None:
         if not self.name or self.name.startswith("/") or "$" in self.name:
@@ -80,6 +81,33 @@ class AccessPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentityPolicy:
+    """What an identity may do, at every queue or at one: its role, as Azure has it."""
+
+    object_id: str  # the claim `oid` of its tokens
+    rights: frozenset[Right] = ALL_RIGHTS
+    queue: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.object_id or not self.rights:
+            raise BrokerError(f"identity {self.object_id!r}: object_id and rights must not be empty")
+
+    def allows(self, right: Right) -> bool:
+        """Whether the identity has this right."""
+        return right in self.rights or Right.MANAGE in self.rights
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssuer:
+    """Whose tokens are accepted besides keys, in the place of Microsoft Entra, and what its identities may do."""
+
+    issuer: str  # the claim `iss`
+    public_key: str  # PEM; RSA or P-256
+    identities: tuple[IdentityPolicy, ...]
+    audience: str = "https://servicebus.azure.net"  # the claim `aud`
+
+
+@dataclass(frozen=True, slots=True)
 class TlsFiles:
     """A certificate for the name clients connect to (with what it is signed by) and its key, both PEM."""
 
@@ -101,6 +129,7 @@ class BrokerConfig:
         default_factory=lambda: {"RootManageSharedAccessKey": "loopback-only"}, repr=False
     )  # names and keys that may do everything
     access_policies: tuple[AccessPolicy, ...] = ()  # keys with fewer rights than those above
+    token_issuer: TokenIssuer | None = None  # None: keys only
     tls: TlsFiles | None = None  # None: plain TCP, which the SDK calls "emulator"
     journal_path: Path | None = None  # None: memory only, gone with the process
     journal_fsync: bool = True  # False survives kill -9 but not a power cut, and commits sooner
@@ -130,6 +159,10 @@ class BrokerConfig:
         unknown = [p.name for p in self.access_policies if p.queue is not None and p.queue.lower() not in names]
         if unknown:
             raise BrokerError(f"access policy {unknown[0]}: its queue is not one of queues")
+        identities = self.token_issuer.identities if self.token_issuer else ()
+        lost = [each.object_id for each in identities if each.queue is not None and each.queue.lower() not in names]
+        if lost:
+            raise BrokerError(f"identity {lost[0]}: its queue is not one of queues")
         if self.link_idle_timeout <= timedelta(0):
             raise BrokerError("link_idle_timeout: must be more than 0")
         if self.unused_timeout <= timedelta(0):

@@ -10,6 +10,7 @@ import asyncio
 import os
 import ssl
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -68,6 +69,7 @@ class Broker:
         self._journal_problem: str | None = None
         self._all_gone = asyncio.Event()
         self._port = config.port
+        self.tokens_shown: Counter[str] = Counter()  # by clients since the start: accepted, refused
         self.faults = Faults(BrokerStage(self._connections, self._entities), time.monotonic)
         keys = config.shared_access_keys.items()
         policies = [*(AccessPolicy(name, key) for name, key in keys), *config.access_policies]
@@ -177,7 +179,11 @@ class Broker:
         return connection
 
     def _make_nodes(self) -> Nodes:
-        return Nodes(self._entities, Authorizations(self._policies, _wall_clock_ms, self._exists), self.faults)
+        return Nodes(self._entities, self._authorizations(), self.faults)
+
+    def _authorizations(self) -> Authorizations:
+        issuer = self.config.token_issuer
+        return Authorizations(self._policies, _wall_clock_ms, self._exists, issuer, self.tokens_shown)
 
     def _exists(self, path: str) -> bool:
         return not self.config.unknown_queue_refuses_token or parse(path).path in self._entities

@@ -21,6 +21,7 @@ from .entity import Settlement, Verdict
 from .errors import (
     INVALID_FIELD,
     LINK_DETACH_FORCED,
+    NOT_ALLOWED,
     NOT_IMPLEMENTED,
     UNATTACHED_HANDLE,
     UNAUTHORIZED_ACCESS,
@@ -106,6 +107,8 @@ class Session:
             self._links[handle] = ReplyLink(self, name, handle, node.address)
         else:
             _refuse_session_filter(fields[5])
+            if node.entity.config.requires_session:
+                raise AmqpError(NOT_ALLOWED, _NO_SESSION)
             settled = fields[3] == 1
             self._links[handle] = OutgoingLink(self, name, handle, node.entity, settled)
         self._send_attach(name, handle, p.ROLE_SENDER, raw, raw[5], target)
@@ -364,6 +367,9 @@ def _address(terminus: Any) -> str:
     if not isinstance(address, str):
         raise AmqpError(INVALID_FIELD, "a link needs the address of a node")
     return address
+
+
+_NO_SESSION = "It is not possible for an entity that requires sessions to create a non-sessionful message receiver."
 
 
 def _refuse_session_filter(source: Described) -> None:

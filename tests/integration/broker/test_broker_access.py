@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from azure.servicebus.exceptions import (
 from broker_sdk import receive, receiver_of, send
 
 from dispatcher.embedded.broker import AccessPolicy, Broker, BrokerConfig, BrokerError, QueueConfig, Right, TlsFiles
+from tests.identities import a_certificate
 
 JOBS = QueueConfig("jobs")
 
@@ -138,18 +138,8 @@ async def test_a_client_with_retries_does_not_notice_that_its_link_was_idle() ->
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
-    """A certificate for localhost that signs itself, made for this run."""
-    folder = tmp_path_factory.mktemp("tls")
-    files = TlsFiles(folder / "certificate.pem", folder / "key.pem")
-    subprocess.run(
-        [
-            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-            "-keyout", str(files.key), "-out", str(files.certificate),
-        ],
-        check=True, capture_output=True, timeout=30,
-    )  # fmt: skip
-    return files
+    """A certificate for localhost, made for this run."""
+    return a_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def connect_tls(broker: Broker, **more: Any) -> ServiceBusClient:
@@ -186,6 +176,15 @@ async def test_plain_tcp_is_not_served_where_tls_is(certificate: TlsFiles) -> No
         async with ServiceBusClient.from_connection_string(text, retry_total=0) as client:
             with pytest.raises(ServiceBusError):
                 await client.get_queue_sender("jobs").__aenter__()
+
+
+async def test_a_queue_that_requires_sessions_refuses_receivers_without() -> None:
+    async with (
+        Broker(BrokerConfig(queues=(QueueConfig("jobs", requires_session=True),))) as broker,
+        connect(broker) as c,
+    ):
+        with pytest.raises(ServiceBusError, match="requires sessions"):
+            await c.get_queue_receiver("jobs").__aenter__()
 
 
 async def test_a_certificate_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:

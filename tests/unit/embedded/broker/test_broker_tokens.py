@@ -8,9 +8,10 @@ from uuid import uuid4
 import pytest
 from azure.servicebus._pyamqp.utils import generate_sas_token
 
-from dispatcher.embedded.broker.cbs import Authorizations, TokenRefusedError, check_token
+from dispatcher.embedded.broker.cbs import Authorizations, check_token
 from dispatcher.embedded.broker.config import AccessPolicy, Right
 from dispatcher.embedded.broker.messages import Request
+from dispatcher.embedded.broker.tokens import TokenRefusedError
 
 KEYS = {"name": AccessPolicy("name", "s3cret/+=")}
 NAME = "sb://127.0.0.1:5672/jobs"
