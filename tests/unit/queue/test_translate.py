@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 from azure.servicebus import exceptions as sdk
+from azure.servicebus._pyamqp.aio._receiver_async import ReceiverLink
+from azure.servicebus._pyamqp.aio._session_async import Session
 from azure.servicebus.aio import ServiceBusReceiver
 from azure.servicebus.aio._transport._pyamqp_transport_async import PyamqpTransportAsync
 
@@ -64,6 +66,8 @@ def test_errors_are_told_on_one_line_without_secrets() -> None:
 def test_the_sdk_still_has_what_is_used_of_it_by_private_name() -> None:
     assert asyncio.iscoroutinefunction(ServiceBusReceiver._settle_message_via_mgmt_link)
     assert asyncio.iscoroutinefunction(PyamqpTransportAsync.drain_and_release_messages_async)
+    assert asyncio.iscoroutinefunction(Session._outgoing_disposition)
+    assert {"_pending_dispositions", "_received_delivery_tags"} <= set(ReceiverLink.__init__.__code__.co_names)
 
 
 async def test_work_that_ignores_being_cancelled_is_left_behind() -> None:
