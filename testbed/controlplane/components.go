@@ -14,6 +14,7 @@ import (
 	apiserverapp "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	managerapp "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	schedulerapp "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	"sigs.k8s.io/kwok/kustomize/crd"
 	kwokconfig "sigs.k8s.io/kwok/pkg/config"
 	kwokcmd "sigs.k8s.io/kwok/pkg/kwok/cmd"
 	kwoklog "sigs.k8s.io/kwok/pkg/log"
@@ -59,6 +60,16 @@ func kwok() int {
 	command.PersistentFlags().AddFlagSet(flags)
 	if err := command.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "kwok: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// logsDefinition prints the definition of KWOK's Logs resource, which says what a pod has written. It belongs to KWOK's
+// version, so that it is taken from there and not copied.
+func logsDefinition() int {
+	if _, err := os.Stdout.Write(crd.Logs); err != nil {
+		fmt.Fprintf(os.Stderr, "logs-definition: %v\n", err)
 		return 1
 	}
 	return 0

@@ -28,6 +28,7 @@ var programs = map[string]func() int{
 	"kubectl":                 kubectl,
 	"kwok":                    kwok,
 	"certificates":            certificates,
+	"logs-definition":         logsDefinition,
 }
 
 func main() {

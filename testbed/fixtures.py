@@ -1,0 +1,74 @@
+"""The control plane in a suite. In the conftest of a folder whose tests need one:
+
+    from testbed.fixtures import control_plane, namespace  # noqa: F401
+
+``control_plane`` is one for each worker of pytest-xdist, started by the first test that asks (about three seconds, half
+a gigabyte) and shared by all that follow: one for all workers would be shared nodes, and a test that kills one would
+fail its neighbours. It has two nodes of 4 cores, ``node-1`` and ``node-2``, and the virtual node. A test that changes
+nodes makes its own, or puts back what it changed. ``namespace`` is a new namespace of that control plane, emptied after
+the test.
+
+The binary is built by ``make testbed-binary``, which ``make test`` does first; a test that has to build it would time
+out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import pytest
+import pytest_asyncio
+
+from testbed.control_plane import ControlPlane, real_node, virtual_node
+
+T = TypeVar("T")
+
+
+def run_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine in a loop of its own, whatever loop the test framework has under way in this thread."""
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(asyncio.run(work))
+        except BaseException as error:  # noqa: BLE001 - handed over to the thread that waits
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return done[0]
+
+
+async def _with_nodes() -> ControlPlane:
+    plane = await ControlPlane.start()
+    try:
+        await plane.create_nodes(real_node("node-1"), real_node("node-2"), virtual_node())
+    except BaseException:
+        plane.close()
+        raise
+    return plane
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """A control plane with two real nodes and the virtual node, for all tests of this worker."""
+    plane = run_apart(_with_nodes())
+    try:
+        yield plane
+    finally:
+        plane.close()
+
+
+@pytest_asyncio.fixture
+async def namespace(control_plane: ControlPlane) -> AsyncIterator[str]:
+    """The name of a new namespace; what is in it afterwards is removed, so that it takes no room on the nodes."""
+    name = await control_plane.create_namespace()
+    yield name
+    await control_plane.clear_namespace(name)
