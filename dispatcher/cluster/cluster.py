@@ -1,0 +1,199 @@
+"""The JobCluster of the Kubernetes API.
+
+Decides the order of requests for each act and look, and what their replies amount to. What is known between looks is
+the :mod:`mirror`'s. Manifests are created in the namespace that they name, with our instance's label on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from dispatcher.cluster import paths, writing
+from dispatcher.cluster.api import Api, NoAnswer
+from dispatcher.cluster.config import KubernetesConfig
+from dispatcher.cluster.mirror import Mirror
+from dispatcher.cluster.reading import job_seen
+from dispatcher.core.observations import ClusterChanges, ClusterSeen, JobSeen, NodeHeadroom
+from dispatcher.errors import DispatcherError, LookFailed
+from dispatcher.ports import Answer, Created, ObjectRef
+
+if TYPE_CHECKING:
+    from dispatcher.ports import JobCluster
+
+log = structlog.get_logger(__name__)
+
+_LOG_LINES_MAX = 200
+_LOG_BYTES_MAX = 1024 * 1024
+"""Read of a log at most, to cut its end from."""
+
+
+def _nobody_listens() -> None:
+    return None
+
+
+class KubernetesCluster:
+    """Our Jobs in a Kubernetes cluster. ``start`` before use, then ``stop``; pods run on."""
+
+    def __init__(self, api: Api, config: KubernetesConfig, on_news: Callable[[], None] = _nobody_listens) -> None:
+        self._api = api
+        self._config = config
+        self._mirror = Mirror(api, config, on_news)
+
+    async def start(self) -> None:
+        """Lists and begins to watch. Raises DispatcherError where the first lists do not come in time."""
+        self._mirror.start()
+        try:
+            async with asyncio.timeout(self._config.patience.total_seconds()):
+                await self._mirror.wait_synced()
+        except TimeoutError as error:
+            missing = [each for each in self._mirror.reflectors if not each.synced]
+            await self.stop()
+            told = "; ".join(f"{each.path}: {each.last_error or 'no answer'}" for each in missing)
+            raise DispatcherError(f"the cluster could not be read: {told}") from error
+
+    async def stop(self) -> None:
+        """Watches no more."""
+        await self._mirror.stop()
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong with seeing the cluster, a line each."""
+        return self._mirror.faults()
+
+    # --- acts -------------------------------------------------------------------------------------------------------
+
+    async def create_jobs(self, manifests: Sequence[Mapping[str, Any]]) -> Sequence[Created]:
+        """Creates Jobs, each under its own name and for itself: one that is refused stops no other."""
+        return await writing.each(manifests, self._create)
+
+    async def _create(self, manifest: Mapping[str, Any]) -> Created:
+        try:
+            body = paths.marked_as_ours(manifest, self._config.instance)
+            name, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
+        except (KeyError, TypeError) as error:
+            return Created(Answer.REFUSED, text=f"the manifest is not a Job: {error!r} is missing")
+        if namespace not in self._config.namespaces:
+            text = f"namespace {namespace!r} is not one of those that this dispatcher looks after"
+            return Created(Answer.REFUSED, text=text)
+        try:
+            reply = await self._api.send("POST", paths.jobs(namespace), body=body)
+            if reply.ok:
+                return Created(Answer.DONE, job_seen(reply.body))
+            if reply.reason == "AlreadyExists":
+                there = await writing.get(self._api, paths.jobs(namespace, name))
+                # Gone between the two requests: what was there is no more, and this create did not happen.
+                return Created(Answer.UNKNOWN) if there is None else Created(Answer.DONE, job_seen(there), already=True)
+        except NoAnswer as error:
+            log.warning("job.create_unanswered", job=name, error=str(error))
+            return Created(Answer.UNKNOWN, text=str(error))
+        if reply.doubtful:
+            return Created(Answer.UNKNOWN, text=reply.text)
+        return Created(Answer.REFUSED, text=reply.text)
+
+    async def delete_jobs(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
+        """Marks Jobs; our finalizer keeps them readable, and the Job controller makes no more pods for them."""
+
+        async def mark(path: str, uid: str) -> Answer:
+            return await writing.mark(self._api, path, uid, background=True)
+
+        return await writing.each(refs, lambda ref: self._act(ref, paths.jobs, self._place_of_job(ref.name), mark))
+
+    async def release_jobs(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
+        """Marks Jobs and takes our finalizer off; the garbage collector removes what is left of their pods."""
+
+        async def let_go(path: str, uid: str) -> Answer:
+            return await writing.let_go(self._api, path, uid, background=True)
+
+        return await writing.each(refs, lambda ref: self._act(ref, paths.jobs, self._place_of_job(ref.name), let_go))
+
+    async def delete_pods(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
+        """Deletes pods by uid."""
+
+        async def mark(path: str, uid: str) -> Answer:
+            return await writing.mark(self._api, path, uid)
+
+        return await writing.each(refs, lambda ref: self._act(ref, paths.pods, self._place_of_pod(ref.uid), mark))
+
+    async def _act(
+        self,
+        ref: ObjectRef,
+        path: Callable[[str, str], str],
+        namespaces: Sequence[str],
+        act: Callable[[str, str], Awaitable[Answer]],
+    ) -> Answer:
+        """The act where the object is: NOT_FOUND only when none of the namespaces has it."""
+        answer = Answer.NOT_FOUND
+        for namespace in namespaces:
+            answer = await act(path(namespace, ref.name), ref.uid)
+            if answer is not Answer.NOT_FOUND:
+                return answer
+        return answer
+
+    def _place_of_job(self, name: str) -> Sequence[str]:
+        return self._places(self._mirror.namespace_of_job(name))
+
+    def _place_of_pod(self, uid: str) -> Sequence[str]:
+        return self._places(self._mirror.namespace_of_pod(uid))
+
+    def _places(self, likely: str | None) -> Sequence[str]:
+        """Where to look, the likely one first."""
+        if likely is None:
+            return self._config.namespaces
+        return [likely, *(each for each in self._config.namespaces if each != likely)]
+
+    # --- looks ------------------------------------------------------------------------------------------------------
+
+    async def get_job(self, name: str) -> JobSeen | None:
+        """The Job of that name, looked for in all namespaces of ours. Raises LookFailed."""
+        for namespace in self._place_of_job(name):
+            try:
+                raw = await writing.get(self._api, paths.jobs(namespace, name))
+            except NoAnswer as error:
+                raise LookFailed(str(error)) from error
+            if raw is not None:
+                return job_seen(raw)
+        return None
+
+    async def list_all(self) -> ClusterSeen:
+        """All our Jobs and pods; the watches go on from these lists. Raises LookFailed."""
+        try:
+            return await self._mirror.relist()
+        except NoAnswer as error:
+            raise LookFailed(str(error)) from error
+
+    async def changes(self) -> ClusterChanges:
+        """What was seen to change since the last call. Raises LookFailed while nothing was seen yet."""
+        if not self._mirror.has_jobs_and_pods:
+            raise LookFailed("Jobs and pods have not been listed yet")
+        return self._mirror.take_changes()
+
+    async def headroom(self) -> NodeHeadroom:
+        """What is free on the real nodes, as far as seen. Raises LookFailed while nothing was seen yet."""
+        if not self._mirror.knows_room:
+            raise LookFailed("nodes and the pods on them have not been listed yet")
+        return self._mirror.headroom()
+
+    async def log_tail(self, pod: ObjectRef, bytes_max: int) -> str:
+        """The end of a pod's log; empty where there is none, or it cannot be had now."""
+        namespace = self._mirror.namespace_of_pod(pod.uid)
+        if namespace is None:
+            return ""
+        query = {"tailLines": str(min(_LOG_LINES_MAX, bytes_max)), "limitBytes": str(_LOG_BYTES_MAX)}
+        try:
+            reply = await self._api.send("GET", f"{paths.pods(namespace, pod.name)}/log", query=query, accept="*/*")
+        except NoAnswer as error:
+            log.info("log.not_read", pod=pod.name, error=str(error))
+            return ""
+        if not reply.ok:
+            log.info("log.not_read", pod=pod.name, error=reply.text)
+            return ""
+        return reply.plain[-bytes_max:].decode(errors="ignore") if bytes_max > 0 else ""
+
+
+if TYPE_CHECKING:
+
+    def _is_a_job_cluster(cluster: KubernetesCluster) -> JobCluster:
+        return cluster
