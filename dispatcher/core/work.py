@@ -5,6 +5,7 @@ Decides what an item and a task are. Knows nothing of queues, Jobs or money.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,6 +14,9 @@ from typing import NamedTuple
 
 from dispatcher.core.trace import TraceContext
 from dispatcher.core.units import Resources
+
+
+_PLACEHOLDER = re.compile(r"\{(id|task|tenant)\}")
 
 
 class ItemId(NamedTuple):
@@ -95,4 +99,15 @@ class Task:
     placements: tuple[Placement, ...] = (Placement.NODE_POOL, Placement.VIRTUAL_NODE)
     spill_after: timedelta = timedelta(seconds=5)
     """How long an item waits for room on the nodes before it may go to the virtual node."""
+    result_ref: str | None = None
+    """Where the result of an item lies, for whoever asked for its outcome: a text with {id}, {task} and {tenant}."""
     params_schema: Mapping[str, object] | None = None
+    event_types: tuple[str, ...] = ()
+    """Types of CloudEvents that are work for it, beside the type that equals its name."""
+
+    def result_ref_of(self, item: WorkItem) -> str | None:
+        """Where the result of that item lies; None where operators gave no rule."""
+        if self.result_ref is None:
+            return None
+        names = {"id": item.message_id, "task": item.task, "tenant": item.tenant}
+        return _PLACEHOLDER.sub(lambda found: names[found[1]], self.result_ref)

@@ -1,6 +1,7 @@
-"""Azure Service Bus: receive, defer, settle; and what a message's body means.
+"""Azure Service Bus: receive, defer, settle; and what a message means.
 
-messages, task_table   body <-> work item; what is poison (pure)
+messages, task_table   message <-> work item; what is poison (pure)
+envelope, cloud_events the forms that a message may have
 strict_json, words     the JSON that is taken, and how faults are told
 config                 how to reach one queue, and for how long to wait
 links                  one SDK object, one owner, bounded waits, rebuilt when broken

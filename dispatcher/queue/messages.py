@@ -1,14 +1,14 @@
-"""Message body <-> work item, and what makes a message poison.
+"""Message <-> work item, and what makes a message poison.
 
-Decides by the body, the application's message id and the tables alone, so that reading a message again gives the same
-answer, whoever reads it. Whoever sends messages sees these sentences in the dead-letter queue: each says what is wrong,
-what would be right, and never repeats more of the message than fits on a line.
+Decides by what the application sent (body, message id, content type, properties) and by the tables alone, so that
+reading a message again gives the same answer, whoever reads it. Whoever sends messages sees these sentences in the
+dead-letter queue: each says what is wrong and what would be right. The forms that a message may have stand in
+`envelope`.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,7 +19,9 @@ from jsonschema.exceptions import ValidationError
 from dispatcher.core.work import Task, WorkItem
 from dispatcher.errors import BadMessage
 from dispatcher.ports import DeadLetter, Message
-from dispatcher.queue.strict_json import EXAMPLE, compact, parsed
+from dispatcher.queue.cloud_events import MESSAGE_ID_LENGTH_MAX
+from dispatcher.queue.envelope import Envelope, opened
+from dispatcher.queue.strict_json import compact
 from dispatcher.queue.task_table import QueueRules, TaskTable
 from dispatcher.queue.words import SNIPPET_MAX, bad, clipped, joined, kind, listed, quoted, shown
 
@@ -30,9 +32,9 @@ _RULE_MAX = 240
 
 _KEYS = ("task", "tenant", "params", "priority")
 _RESERVED = {
-    "start_by": "a time to start by cannot be asked for yet; leave start_by out",
-    "payload_ref": "payloads cannot be fetched yet; leave payload_ref out and pass the reference in params",
-    "reply_to": "outcomes cannot be sent back yet; leave reply_to out and follow the item by its message_id",
+    "start_by": "a time to start by cannot be asked for yet; leave {} out",
+    "payload_ref": "payloads cannot be fetched yet; leave {} out and pass the reference in params",
+    "reply_to": "outcomes cannot be sent back yet; leave {} out and follow the item by its message_id",
 }
 _TENANT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
@@ -49,16 +51,18 @@ def to_item(message: Message, queue: str, table: TaskTable, rules: QueueRules, r
             f"The body has {len(message.body)} bytes, more than the {rules.item_bytes_max} that an item may have. "
             "Put the input into a store and pass a reference to it in params.",
         )
-    fields = _fields(parsed(message.body))
-    task = _task(fields, table, rules)
+    envelope = opened(message)
+    message_id = _message_id(message, envelope)
+    fields = _fields(envelope)
+    task = _task(envelope, table, rules)
     tenant = _tenant(fields, rules)
     priority = _priority(fields, rules)
-    params = _params(fields, task, table)
+    params = _params(envelope, task, table)
     return WorkItem(
         queue=queue,
         sequence_number=message.sequence_number,
-        message_id=message.message_id or f"sequence-{message.sequence_number}",
-        digest=hashlib.sha256(message.body).hexdigest(),
+        message_id=message_id,
+        digest=envelope.digest,
         task=task.name,
         tenant=tenant,
         priority=priority,
@@ -66,6 +70,7 @@ def to_item(message: Message, queue: str, table: TaskTable, rules: QueueRules, r
         enqueued_at=message.enqueued_at,
         received_at=received_at,
         expires_at=message.expires_at,
+        trace=envelope.trace,
     )
 
 
@@ -88,51 +93,93 @@ def dead_letter(error: BadMessage) -> DeadLetter:
 # --- the fields of a message ----------------------------------------------------------------------------------------
 
 
-def _fields(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        bad("bad_message", f"The body is {kind(value)}, not an object. Send an object such as {EXAMPLE}.")
+def _message_id(message: Message, envelope: Envelope) -> str:
+    """The application's own id, or the event's, or one that at least is the message's alone."""
+    if message.message_id:
+        return message.message_id
+    if envelope.event_id is None:
+        return f"sequence-{message.sequence_number}"
+    if len(envelope.event_id) > MESSAGE_ID_LENGTH_MAX:
+        bad(
+            "bad_message",
+            f"The event's id has {len(envelope.event_id)} characters, more than the {MESSAGE_ID_LENGTH_MAX} of an "
+            "item's id. Set the message's message_id, or shorten the event's id.",
+        )
+    return envelope.event_id
+
+
+def _fields(envelope: Envelope) -> Mapping[str, Any]:
+    fields, called = envelope.fields, envelope.called
     faults = [
-        _RESERVED[key] if key in _RESERVED else f"{quoted(key)} is not a field of a message; known are {listed(_KEYS)}"
-        for key in value
+        _RESERVED[key].format(called(key))
+        if key in _RESERVED
+        else f"{quoted(key)} is not a field of a message; known are {listed(_KEYS)}"
+        for key in fields
         if key not in _KEYS
     ]
-    if "task" not in value:
+    if "task" in fields:
+        if not isinstance(fields["task"], str) or not fields["task"]:
+            faults.append(f"{called('task')} must be the name of a task, not {kind(fields['task'])}")
+    elif envelope.event_type is None:
         faults.append("task is missing; it names the kind of work")
-    elif not isinstance(value["task"], str) or not value["task"]:
-        faults.append(f"task must be the name of a task, not {kind(value['task'])}")
-    if "params" not in value:
+    if "params" not in fields:
         faults.append("params is missing; send {} if the task needs none")
-    elif not isinstance(value["params"], dict):
-        faults.append(f"params must be an object, not {kind(value['params'])}")
-    if "tenant" in value and not (isinstance(value["tenant"], str) and _TENANT.fullmatch(value["tenant"])):
+    elif not isinstance(fields["params"], dict):
+        faults.append(f"{called('params')} must be an object, not {kind(fields['params'])}")
+    if "tenant" in fields and not (isinstance(fields["tenant"], str) and _TENANT.fullmatch(fields["tenant"])):
         faults.append(
             "tenant must be 1 to 63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit"
         )
-    priority = value.get("priority", 0)
+    priority = fields.get("priority", 0)
     if isinstance(priority, bool) or not isinstance(priority, int) or priority < 0:
         faults.append(f"priority must be a whole number from 0, not {shown(priority)}")
     if faults:
         bad("bad_message", joined("The message cannot be used", faults))
-    return value
+    return fields
 
 
-def _task(fields: dict[str, Any], table: TaskTable, rules: QueueRules) -> Task:
-    name = fields["task"]
+def _task(envelope: Envelope, table: TaskTable, rules: QueueRules) -> Task:
+    if envelope.event_type is not None:
+        return _task_of_event(envelope.event_type, envelope.fields.get("task"), table, rules)
+    name = envelope.fields["task"]
     allowed = table.names(rules)
     task = table.tasks.get(name)
     if task is None:
-        close = difflib.get_close_matches(name[:SNIPPET_MAX], allowed, n=1)
-        hint = f" Did you mean {quoted(close[0])}?" if close else ""
-        bad("unknown_task", f"There is no task {quoted(name)}.{hint} This queue takes: {listed(allowed) or 'none'}.")
+        bad("unknown_task", f"There is no task {_unknown(name, allowed)} {_takes(allowed)}")
     if name not in allowed:
+        bad("task_not_allowed", f"The task {quoted(name)} may not be asked for on this queue. {_takes(allowed)}")
+    return task
+
+
+def _task_of_event(event_type: str, named: str | None, table: TaskTable, rules: QueueRules) -> Task:
+    types = table.event_types(rules)
+    task = table.of_event(event_type)
+    if task is None:
+        bad("unknown_task", f"No task takes events of the type {_unknown(event_type, types)} {_takes(types)}")
+    if named is not None and named != task.name:
+        bad(
+            "bad_message",
+            f"The message contradicts itself: events of the type {quoted(event_type)} are work for the task "
+            f"{quoted(task.name)}, and the application property task names {quoted(named)}. Leave the property out.",
+        )
+    if event_type not in types:
         bad(
             "task_not_allowed",
-            f"The task {quoted(name)} may not be asked for on this queue. It takes: {listed(allowed) or 'none'}.",
+            f"The task {quoted(task.name)} may not be asked for on this queue. {_takes(types)}",
         )
     return task
 
 
-def _tenant(fields: dict[str, Any], rules: QueueRules) -> str:
+def _unknown(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name[:SNIPPET_MAX], known, n=1)
+    return f"{quoted(name)}. Did you mean {quoted(close[0])}?" if close else f"{quoted(name)}."
+
+
+def _takes(names: list[str]) -> str:
+    return f"This queue takes: {listed(names) or 'none'}."
+
+
+def _tenant(fields: Mapping[str, Any], rules: QueueRules) -> str:
     tenant: str | None = fields.get("tenant")
     if rules.tenants is None:
         return tenant if tenant is not None else rules.tenant_default
@@ -151,7 +198,7 @@ def _tenant(fields: dict[str, Any], rules: QueueRules) -> str:
     return tenant
 
 
-def _priority(fields: dict[str, Any], rules: QueueRules) -> int:
+def _priority(fields: Mapping[str, Any], rules: QueueRules) -> int:
     priority: int = fields.get("priority", 0)
     if priority > rules.priority_max:
         bad(
@@ -161,8 +208,8 @@ def _priority(fields: dict[str, Any], rules: QueueRules) -> int:
     return priority
 
 
-def _params(fields: dict[str, Any], task: Task, table: TaskTable) -> str:
-    params = fields["params"]
+def _params(envelope: Envelope, task: Task, table: TaskTable) -> str:
+    params = envelope.fields["params"]
     validator = table.validators.get(task.name)
     if validator is not None:
         try:
@@ -170,7 +217,7 @@ def _params(fields: dict[str, Any], task: Task, table: TaskTable) -> str:
         except (RecursionError, ArithmeticError):
             bad("bad_params", f"The parameters of {task.name} cannot be checked against its schema. Simplify them.")
         if faults:
-            told = [_fault(fault) for fault in faults[:_ERRORS_MAX]]
+            told = [_fault(fault, envelope.called("params")) for fault in faults[:_ERRORS_MAX]]
             if len(faults) > _ERRORS_MAX:
                 told.append(f"and {len(faults) - _ERRORS_MAX} more")
             bad("bad_params", joined(f"The parameters do not fit the task {task.name}", told))
@@ -181,8 +228,8 @@ def _place(fault: ValidationError) -> tuple[list[str], str, str]:
     return [str(part) for part in fault.absolute_path], str(fault.validator), fault.message
 
 
-def _fault(fault: ValidationError) -> str:
-    path = "params" + "".join(
+def _fault(fault: ValidationError, root: str) -> str:
+    path = root + "".join(
         f"[{part}]" if isinstance(part, int) else f".{clipped(str(part))}" for part in fault.absolute_path
     )
     if len(fault.message) <= _RULE_MAX:

@@ -47,13 +47,15 @@ class TaskTable:
 
     tasks: Mapping[str, Task]
     validators: Mapping[str, Draft202012Validator] = field(repr=False)
+    names_by_event_type: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Of the types that tasks list; every task takes events of its own name too."""
 
     @classmethod
     def of(cls, tasks: Iterable[Task]) -> TaskTable:
         """Compiles the schemas of all tasks.
 
-        Raises BadConfiguration with every mistake at once: a name used twice, a schema that is none, a reference in a
-        schema that leads nowhere or out of it (nothing is ever fetched).
+        Raises BadConfiguration with every mistake at once: a name used twice, an event type of two tasks, a schema that
+        is none, a reference in a schema that leads nowhere or out of it (nothing is ever fetched).
         """
         by_name: dict[str, Task] = {}
         validators: dict[str, Draft202012Validator] = {}
@@ -69,13 +71,26 @@ class TaskTable:
                 validators[task.name] = _compiled(task.params_schema)
             except _BadSchema as error:
                 mistakes.append(f"tasks.{task.name}.params_schema: {error}")
+        names_by_event_type: dict[str, str] = {}
+        for name, event_type in ((task.name, each) for task in by_name.values() for each in task.event_types):
+            other = event_type if event_type in by_name else names_by_event_type.setdefault(event_type, name)
+            if other != name:
+                mistakes.append(f"tasks.{name}.event_types: {event_type!r} is of the task {other!r}; give it to one")
         if mistakes:
             raise BadConfiguration(mistakes)
-        return cls(tasks=by_name, validators=validators)
+        return cls(by_name, validators, names_by_event_type)
 
     def names(self, rules: QueueRules) -> list[str]:
         """The tasks that a queue may ask for, in order of name."""
         return sorted(name for name in self.tasks if rules.tasks is None or name in rules.tasks)
+
+    def of_event(self, event_type: str) -> Task | None:
+        """The task that events of a type are work for; None: none is."""
+        return self.tasks.get(self.names_by_event_type.get(event_type, event_type))
+
+    def event_types(self, rules: QueueRules) -> list[str]:
+        """The types of events that a queue takes: the names of its tasks, and the types that these list; in order."""
+        return sorted({each for name in self.names(rules) for each in (name, *self.tasks[name].event_types)})
 
 
 class _BadSchema(Exception):

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from dispatcher.errors import BadMessage
 
-__all__ = ["DESCRIPTION_MAX", "SNIPPET_MAX", "bad", "clipped", "joined", "kind", "listed", "quoted", "shown"]
+__all__ = ["DESCRIPTION_MAX", "SNIPPET_MAX", "bad", "clipped", "joined", "kind", "listed", "quoted", "refused", "shown"]
 
 DESCRIPTION_MAX = 4096
 NAMES_MAX = 20
@@ -21,7 +21,12 @@ SNIPPET_MAX = 80
 
 def bad(reason: str, description: str) -> NoReturn:
     """Refuses the message. Raises BadMessage."""
-    raise BadMessage(reason, clipped(description, DESCRIPTION_MAX))
+    raise refused(reason, description)
+
+
+def refused(reason: str, description: str) -> BadMessage:
+    """The refusal, to be raised."""
+    return BadMessage(reason, clipped(description, DESCRIPTION_MAX))
 
 
 def joined(opening: str, faults: Sequence[str]) -> str:

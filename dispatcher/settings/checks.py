@@ -108,6 +108,7 @@ def mistakes_of(pieces: Pieces, context: Context) -> Iterator[Mistake]:
     for check in (
         _duplicates,
         _unknown_tasks,
+        _shared_event_types,
         _budgets_for_nothing,
         _subnets,
         _tasks_on_the_virtual_node,
@@ -153,6 +154,17 @@ def _unknown_tasks(pieces: Pieces, context: Context) -> Iterator[Mistake]:
             if name not in known:
                 remedy = did_you_mean(name, known) if known else "define it in tasks.yaml"
                 yield _at(context, ("queues", position, "tasks", index), f"there is no task {name!r}", remedy)
+
+
+def _shared_event_types(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    """An event is work for one task: which one, its type must tell."""
+    owners = {task.name: task.name for _, task in pieces.tasks}
+    for position, task in pieces.tasks:
+        for index, event_type in enumerate(task.event_types):
+            owner = owners.setdefault(event_type, task.name)
+            if owner != task.name:
+                fault = f"{event_type!r} is work for the task {owner!r} already"
+                yield _at(context, ("tasks", position, "event_types", index), fault, "give each type to one task")
 
 
 def _subnets(pieces: Pieces, context: Context) -> Iterator[Mistake]:

@@ -26,6 +26,7 @@ OWN_ENV = ("BURST_ITEMS_DIR", "BURST_BATCH", "BURST_ATTEMPT", "BURST_STOP_AT", "
 _DEFAULTS = Task(name="-", image="-", command=("-",), requests=Resources(0, 0))
 """The core's own defaults, so that they are written down once."""
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_EVENT_TYPE = re.compile(r"[\x21-\x7e]{1,255}")
 _LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
@@ -79,6 +80,16 @@ def _not_empty_words(command: tuple[str, ...]) -> tuple[str, ...]:
     if not command[0].strip():
         raise ValueError("the program's name is empty; write for example [python, worker.py]")
     return command
+
+
+def _event_types(types: tuple[str, ...]) -> tuple[str, ...]:
+    for each in types:
+        if not _EVENT_TYPE.fullmatch(each):
+            raise ValueError(
+                f"{each!r} is no type of an event; write printable characters without spaces, "
+                "for example com.example.report.requested"
+            )
+    return types
 
 
 class ResourceSettings(Section):
@@ -164,6 +175,8 @@ class TaskSettings(Section):
     """How long an item waits for room on the nodes before it may go to the virtual node."""
     params_schema: Annotated[dict[str, Any] | None, AfterValidator(_schema)] = None
     """A JSON Schema that an item's params must satisfy; an item that does not is dead-lettered at once."""
+    event_types: Annotated[tuple[str, ...], AfterValidator(_event_types)] = ()
+    """Types of CloudEvents that are work for it; events whose type is the task's name are work for it too."""
     labels: Annotated[dict[str, str], AfterValidator(_labels)] = Field(default_factory=dict)
     """Labels on Jobs and pods."""
 
@@ -190,4 +203,5 @@ class TaskSettings(Section):
             placements=tuple(dict.fromkeys(self.placements)),
             spill_after=self.spill_after,
             params_schema=self.params_schema,
+            event_types=self.event_types,
         )

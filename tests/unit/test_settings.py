@@ -357,6 +357,8 @@ def test_sections_in_the_wrong_file_are_told_where_they_belong(tmp_path: Path) -
         ({"env_from": [{}]}, "tasks[0].env_from[0]: needs exactly one source"),
         ({"item_timeout": "0s"}, "tasks[0].item_timeout: must be longer than nothing"),
         ({"params_schema": {"properties": 3}}, "tasks[0].params_schema: is not a valid JSON Schema at properties"),
+        ({"event_types": ["a b"]}, "tasks[0].event_types: 'a b' is no type of an event; write printable characters"),
+        ({"env": {"TRACEPARENT": "x"}}, "tasks[0].env: TRACEPARENT is set by the dispatcher itself"),
     ],
 )
 def test_a_task_that_cannot_work_is_told(tmp_path: Path, changed: dict[str, Any], beginning: str) -> None:
@@ -364,6 +366,18 @@ def test_a_task_that_cannot_work_is_told(tmp_path: Path, changed: dict[str, Any]
                       [{**A_TASK, **changed}])  # fmt: skip
     lines = [str(mistake) for mistake in looked_at(folder).mistakes]
     assert any(line.startswith(beginning) for line in lines), lines
+
+
+def test_an_event_type_of_two_tasks_is_told(tmp_path: Path) -> None:
+    queue = {**A_QUEUE, "tasks": ["one", "two"]}
+    tasks = [{**A_TASK, "name": "one", "event_types": ["x"]}, {**A_TASK, "name": "two", "event_types": ["x", "one"]}]
+    lines = [
+        str(mistake).partition(";")[0] for mistake in looked_at(a_folder(tmp_path, {"queues": [queue]}, tasks)).mistakes
+    ]
+    assert lines == [
+        "tasks[1].event_types[0]: 'x' is work for the task 'one' already",
+        "tasks[1].event_types[1]: 'one' is work for the task 'one' already",
+    ]
 
 
 @pytest.mark.parametrize(
