@@ -6,7 +6,7 @@ Semantics as the broker's. Also the place where the laws look for what became of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -17,6 +17,9 @@ from dispatcher.ports import Answer, DeadLetter, Delivery, Message, MessageState
 from dispatcher.simulator.clock import HostClock, WorldClock
 from dispatcher.simulator.faults import NO_FAULTS, Fault, FaultPlan
 from dispatcher.simulator.wire import BROKER_LATE_MAX, Surroundings, Wire
+
+NUMBERS_MAX = 100
+"""As the WorkQueue port has it."""
 
 
 class Fate(StrEnum):
@@ -112,6 +115,7 @@ class Broker:
             self._tokens += 1
             held.token = f"lock-{self._tokens}"
             held.locked_until = self.clock.now() + self.lock_duration
+            held.message = replace(held.message, delivery_count=held.deliveries)
             held.deliveries += 1
             self._by_token[held.token] = number
             found.append((number, held))
@@ -218,8 +222,12 @@ class QueuePort:
             self.broker.abandon(token)
 
     async def remove_deferred(self, sequence_numbers: Sequence[int]) -> Answer:
-        """One missing number fails the whole request."""
+        """One missing number fails the whole request. Raises ValueError for more numbers than one request may have."""
         numbers = tuple(sequence_numbers)
+        if len(numbers) > NUMBERS_MAX:
+            raise ValueError(f"{len(numbers)} sequence numbers; at most {NUMBERS_MAX} go into one request")
+        if not numbers:
+            return Answer.DONE
         if self.broker.throttles():
             return Answer.REFUSED
         return await self.wire.act(
@@ -249,12 +257,12 @@ class QueuePort:
         await self.wire.read("peek")
         if self.broker.throttles():
             raise LookFailed("throttled")
-        page = []
+        page: list[Peeked] = []
         for number, held in self.broker.messages.items():
+            if len(page) >= min(count_max, _PAGE):
+                break
             if number >= from_sequence_number:
                 page.append(Peeked(held.message, MessageState.DEFERRED if held.deferred else MessageState.ACTIVE))
-                if len(page) >= min(count_max, _PAGE):
-                    break
         return page
 
 

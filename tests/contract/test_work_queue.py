@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from queue_worlds import WORLDS, World
+from queue_worlds import FETCHING_AHEAD, WORLDS, User, World
 
 from dispatcher.ports import Answer, DeadLetter, MessageState
 
@@ -32,6 +32,13 @@ async def hasty(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         yield made
 
 
+@pytest.fixture(params=FETCHING_AHEAD)
+async def fetching(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """A world where messages can be under lock before anybody has called for them."""
+    async with FETCHING_AHEAD[request.param](timedelta(seconds=60)) as made:
+        yield made
+
+
 # --- receiving ------------------------------------------------------------------------------------------------------
 
 
@@ -50,8 +57,8 @@ async def test_a_message_is_delivered_with_what_it_was_sent_with(world: World) -
     message = delivery.message
     assert (message.message_id, message.body, message.delivery_count) == ("first", b'{"task":"x"}', 0)
     assert message.sequence_number > 0
-    assert abs(datetime.now(UTC) - message.enqueued_at) < timedelta(seconds=10)
-    assert timedelta(0) < delivery.locked_until - datetime.now(UTC) <= world.lock_duration + timedelta(seconds=1)
+    assert abs(world.now() - message.enqueued_at) < timedelta(seconds=10)
+    assert timedelta(0) < delivery.locked_until - world.now() <= world.lock_duration + timedelta(seconds=1)
 
 
 async def test_receive_hands_over_no_more_than_asked_for_and_fetches_no_more_than_there_is_room_for(
@@ -72,7 +79,8 @@ async def test_a_user_without_room_leaves_messages_to_others(world: World) -> No
     await world.send(messages(1))
     await first.deliveries(1)
     await first.queue.receive(0)
-    await asyncio.sleep(1)  # a receiver on its way may take what comes now; one that has been without room may not
+    # A receiver on its way may take what comes now; one that has been without room for a while may not.
+    await world.let_pass(timedelta(seconds=1))
     await world.send(messages(20))
     assert len(await second.deliveries(20)) == 20
 
@@ -84,34 +92,26 @@ async def test_two_users_never_hold_the_same_message(world: World) -> None:
     await world.send(messages(200))
     seen: list[int] = []
 
-    async def use(user) -> None:
+    async def use_until_all_is_seen(user: User) -> None:
         while len(seen) < 200:
-            user.bell.clear()
             got = await user.queue.receive(10)
             seen.extend(each.message.sequence_number for each in got)
             await user.queue.defer([each.lock_token for each in got])
             if not got:
-                async with asyncio.timeout(0.2):
-                    await user.bell.wait()
-
-    async def use_until_all_is_seen(user) -> None:
-        while len(seen) < 200:
-            try:
-                await use(user)
-            except TimeoutError:
-                continue
+                await user.news()
 
     async with asyncio.timeout(15):
         await asyncio.gather(use_until_all_is_seen(first), use_until_all_is_seen(second))
     assert len(seen) == len(set(seen)) == 200
 
 
-async def test_stop_gives_buffered_messages_back_long_before_their_locks_end(world: World) -> None:
-    first, second = await world.user(), await world.user()
-    await world.send(messages(5))
+async def test_stop_gives_buffered_messages_back_long_before_their_locks_end(fetching: World) -> None:
+    first, second = await fetching.user(), await fetching.user()
+    await fetching.send(messages(5))
     await first.queue.receive(5)
-    async with asyncio.timeout(10):
-        await first.bell.wait()
+    async with asyncio.timeout(15):
+        while not await first.news():
+            continue
     before = time.perf_counter()
     await first.stop()
     assert len(await second.deliveries(5)) == 5
@@ -127,7 +127,7 @@ async def test_a_deferred_message_is_found_deferred_and_not_delivered_again(hast
     numbers = await user.deferred(3)
     assert dict(await user.queue.look_up(numbers)) == dict.fromkeys(numbers, MessageState.DEFERRED)
     await user.queue.receive(10)
-    await asyncio.sleep(hasty.lock_duration.total_seconds() + 0.5)
+    await hasty.let_pass(hasty.lock_duration + timedelta(seconds=0.5))
     assert list(await user.queue.receive(10)) == []
 
 
@@ -146,7 +146,7 @@ async def test_a_lost_lock_is_a_conflict_and_the_message_is_delivered_again(hast
     user = await hasty.user()
     await hasty.send(messages(2))
     first, second = await user.deliveries(2)
-    await asyncio.sleep(hasty.lock_duration.total_seconds() + 0.5)
+    await hasty.let_pass(hasty.lock_duration + timedelta(seconds=0.5))
     assert dict(await user.queue.defer([first.lock_token])) == {first.lock_token: Answer.CONFLICT}
     assert dict(await user.queue.dead_letter({second.lock_token: LETTER})) == {second.lock_token: Answer.CONFLICT}
     again = await user.deliveries(2)
