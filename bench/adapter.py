@@ -1,27 +1,42 @@
-"""How much of the SDK's speed the adapter keeps: receive + defer, and removal by number, side by side.
+"""How much of the SDK's speed the adapter keeps, side by side in one run.
 
-    python bench/adapter.py [messages] [rounds]
+    python bench/adapter.py [--messages 5000] [--rounds 3]
 
-Both sides talk to an embedded broker in a process of its own, with the same messages of 1 KiB, turn about.
+Both sides talk to an embedded broker in a process of its own, with the same messages of 1 KiB, turn about:
+  receive to settle    adapter: receive, defer (the lock is over), remove by sequence number, as every item goes
+                       plain SDK: a loop of receive_messages and gather(complete_message), which holds its locks
+  completion           adapter: deferred messages removed by number, 100 a request
+                       one by one: receive_deferred_messages([number]), complete_message
+The plain loop does less: it can only complete what it still has under lock, so the work must be over by then. Both use a
+short socket time-out, without which a settlement waits for the read before it.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import multiprocessing
+import platform
 import statistics
-import sys
 import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
 from multiprocessing.connection import Connection
 
 import structlog
 from azure.servicebus import ServiceBusReceiveMode
 from azure.servicebus.aio import ServiceBusClient
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
 
 from dispatcher.embedded.broker import Broker, BrokerConfig, QueueConfig
+from dispatcher.ports import Answer
 from dispatcher.queue import Producer, ServiceBusConfig, ServiceBusQueue
 
-Rates = tuple[float, float]
+READ_SECONDS = 0.02
+AT_ONCE = 200
+Run = Callable[[str, int], Awaitable[float]]
 
 
 def serve(pipe: Connection) -> None:
@@ -43,84 +58,154 @@ async def fill(connection_string: str, count: int) -> None:
         await producer.send([(f"m-{n}", body) for n in range(count)])
 
 
-async def by_adapter(connection_string: str, count: int) -> Rates:
-    """Receives and defers, then removes, through ServiceBusQueue."""
-    bell = asyncio.Event()
+async def started(connection_string: str, bell: asyncio.Event) -> ServiceBusQueue:
+    """The adapter with all its connections open."""
     queue = ServiceBusQueue(
         ServiceBusConfig(queue="work", connection_string=lambda: connection_string), on_news=bell.set
     )
     await queue.start()
     while queue.health().last_receive_age_seconds is None:  # noqa: ASYNC110 - there is no event for it
         await asyncio.sleep(0.01)
-    numbers: list[int] = []
-    before = time.perf_counter()
-    while len(numbers) < count:
+    await queue.remove_deferred([2**40])  # not there: only opens the connection
+    return queue
+
+
+async def deferred(queue: ServiceBusQueue, bell: asyncio.Event, count: int, to: asyncio.Queue[int]) -> None:
+    """Receives and defers so many."""
+    left = count
+    while left:
         bell.clear()
-        got = await queue.receive(count - len(numbers))
+        got = await queue.receive(left)
         if not got:
             await bell.wait()
             continue
-        await queue.defer([each.lock_token for each in got])
-        numbers += [each.message.sequence_number for each in got]
-    received = count / (time.perf_counter() - before)
-    await queue.remove_deferred(numbers[:1])  # opens the connection
+        answers = await queue.defer([each.lock_token for each in got])
+        for each in got:
+            if answers[each.lock_token] is not Answer.DONE:
+                raise RuntimeError(f"a deferral was answered with {answers[each.lock_token]}")
+            to.put_nowait(each.message.sequence_number)
+        left -= len(got)
+
+
+async def removed(queue: ServiceBusQueue, count: int, numbers: asyncio.Queue[int]) -> None:
+    """Removes so many by number, a hundred a request."""
+    left = count
+    while left:
+        chunk = [await numbers.get() for _ in range(min(left, 100))]
+        if await queue.remove_deferred(chunk) is not Answer.DONE:
+            raise RuntimeError("a removal failed")
+        left -= len(chunk)
+
+
+async def adapter_settles(connection_string: str, count: int) -> float:
+    """Receive, defer, remove, as they overlap in the dispatcher; messages a second."""
+    await fill(connection_string, count)
+    bell, numbers = asyncio.Event(), asyncio.Queue[int]()
+    queue = await started(connection_string, bell)
     before = time.perf_counter()
-    for start in range(1, count, 100):
-        await queue.remove_deferred(numbers[start : start + 100])
-    removed = count / (time.perf_counter() - before)
+    await asyncio.gather(deferred(queue, bell, count, numbers), removed(queue, count, numbers))
+    rate = count / (time.perf_counter() - before)
     await queue.stop()
-    return received, removed
+    return rate
 
 
-async def by_sdk(connection_string: str, count: int) -> Rates:
-    """The same with the SDK alone, in the fastest way known."""
+async def sdk_settles(connection_string: str, count: int) -> float:
+    """Receive and complete under lock; messages a second."""
+    await fill(connection_string, count)
     async with ServiceBusClient.from_connection_string(connection_string) as client:
-        receiver = client.get_queue_receiver("work", socket_timeout=0.02)
-        remover = client.get_queue_receiver(
-            "work", receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE, socket_timeout=0.02
-        )
-        async with receiver, remover:
-            numbers: list[int] = []
-            before = time.perf_counter()
-            while len(numbers) < count:
-                got = await receiver.receive_messages(max_message_count=200, max_wait_time=0.06)
-                await asyncio.gather(*(receiver.defer_message(each) for each in got))
-                numbers += [each.sequence_number for each in got if each.sequence_number is not None]
-            received = count / (time.perf_counter() - before)
-            before = time.perf_counter()
-            for start in range(0, count, 100):
-                await remover.receive_deferred_messages(numbers[start : start + 100])
-            removed = count / (time.perf_counter() - before)
-    return received, removed
+        async with client.get_queue_receiver("work", socket_timeout=READ_SECONDS) as receiver:
+            left, before = count, time.perf_counter()
+            while left:
+                got = await receiver.receive_messages(max_message_count=AT_ONCE, max_wait_time=0.06)
+                await asyncio.gather(*(receiver.complete_message(each) for each in got))
+                left -= len(got)
+            return count / (time.perf_counter() - before)
 
 
-async def compare(connection_string: str, count: int, rounds: int) -> None:
-    """Prints the median of all rounds."""
-    rates: dict[str, list[Rates]] = {"adapter": [], "plain SDK": []}
-    for _ in range(rounds):
-        for name, run in (("adapter", by_adapter), ("plain SDK", by_sdk)):
-            await fill(connection_string, count)
-            rates[name].append(await run(connection_string, count))
-    print(f"{count} messages of 1 KiB, median of {rounds} rounds")
-    for name, measured in rates.items():
-        received = statistics.median(each[0] for each in measured)
-        removed = statistics.median(each[1] for each in measured)
-        print(f"  {name:10} receive + defer {received:7.0f}/s   remove by 100 {removed:7.0f}/s")
+async def adapter_completes(connection_string: str, count: int) -> float:
+    """Removal of deferred messages, a hundred a request; messages a second."""
+    await fill(connection_string, count)
+    bell, numbers = asyncio.Event(), asyncio.Queue[int]()
+    queue = await started(connection_string, bell)
+    await deferred(queue, bell, count, numbers)
+    before = time.perf_counter()
+    await removed(queue, count, numbers)
+    rate = count / (time.perf_counter() - before)
+    await queue.stop()
+    return rate
+
+
+async def sdk_completes(connection_string: str, count: int) -> float:
+    """Deferred messages fetched and completed one by one; messages a second."""
+    await fill(connection_string, count)
+    bell, numbers = asyncio.Event(), asyncio.Queue[int]()
+    queue = await started(connection_string, bell)
+    await deferred(queue, bell, count, numbers)
+    await queue.stop()
+    async with (
+        ServiceBusClient.from_connection_string(connection_string) as client,
+        client.get_queue_receiver(
+            "work", receive_mode=ServiceBusReceiveMode.PEEK_LOCK, socket_timeout=READ_SECONDS
+        ) as receiver,
+    ):
+        before = time.perf_counter()
+        while not numbers.empty():
+            (message,) = await receiver.receive_deferred_messages([numbers.get_nowait()])
+            await receiver.complete_message(message)
+        return count / (time.perf_counter() - before)
+
+
+async def compare(connection_string: str, count: int, rounds: int) -> dict[str, list[float]]:
+    """All runs of all rounds, turn about."""
+    runs: dict[str, tuple[Run, int]] = {
+        "adapter settles": (adapter_settles, count),
+        "SDK settles": (sdk_settles, count),
+        "adapter completes": (adapter_completes, count),
+        "SDK completes": (sdk_completes, max(count // 5, 100)),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("measuring", total=rounds * len(runs))
+        for _ in range(rounds):
+            for name, (run, messages) in runs.items():
+                rates[name].append(await run(connection_string, messages))
+                progress.advance(bar)
+    return rates
+
+
+def table(rates: dict[str, list[float]]) -> Table:
+    """Medians and their ratios."""
+    middle = {name: statistics.median(each) for name, each in rates.items()}
+    shown = Table("what", "adapter /s", "plain SDK /s", "ratio", "aim")
+    for what, mine, theirs, aim in (
+        ("receive to settle", "adapter settles", "SDK settles", "0.9"),
+        ("completion by number against one by one", "adapter completes", "SDK completes", "5"),
+    ):
+        ratio = middle[mine] / middle[theirs]
+        shown.add_row(what, f"{middle[mine]:.0f}", f"{middle[theirs]:.0f}", f"{ratio:.2f}", aim)
+    return shown
 
 
 def main() -> None:
     """Runs the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     ours, theirs = multiprocessing.Pipe()
     broker = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     broker.start()
     try:
-        asyncio.run(compare(ours.recv(), count, rounds))
+        rates = asyncio.run(compare(ours.recv(), asked.messages, asked.rounds))
     finally:
         broker.terminate()
         broker.join()
+    print(
+        f"{asked.messages} messages of 1 KiB, median of {asked.rounds} rounds, turn about; azure-servicebus "
+        f"{version('azure-servicebus')}, Python {platform.python_version()}, broker in a process of its own"
+    )
+    Console().print(table(rates))
 
 
 if __name__ == "__main__":
