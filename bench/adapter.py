@@ -7,8 +7,8 @@ Both sides talk to an embedded broker in a process of its own, with the same mes
                        plain SDK: a loop of receive_messages and gather(complete_message), which holds its locks
   completion           adapter: deferred messages removed by number, 100 a request
                        one by one: receive_deferred_messages([number]), complete_message
-The plain loop does less: it can only complete what it still has under lock, so the work must be over by then. Both use a
-short socket time-out, without which a settlement waits for the read before it.
+The plain loop does less: it can only complete what it still has under lock, so the work must be over by then. Both use
+a short socket time-out, without which a settlement waits for the read before it.
 """
 
 from __future__ import annotations
@@ -112,14 +112,16 @@ async def adapter_settles(connection_string: str, count: int) -> float:
 async def sdk_settles(connection_string: str, count: int) -> float:
     """Receive and complete under lock; messages a second."""
     await fill(connection_string, count)
-    async with ServiceBusClient.from_connection_string(connection_string) as client:
-        async with client.get_queue_receiver("work", socket_timeout=READ_SECONDS) as receiver:
-            left, before = count, time.perf_counter()
-            while left:
-                got = await receiver.receive_messages(max_message_count=AT_ONCE, max_wait_time=0.06)
-                await asyncio.gather(*(receiver.complete_message(each) for each in got))
-                left -= len(got)
-            return count / (time.perf_counter() - before)
+    async with (
+        ServiceBusClient.from_connection_string(connection_string) as client,
+        client.get_queue_receiver("work", socket_timeout=READ_SECONDS) as receiver,
+    ):
+        left, before = count, time.perf_counter()
+        while left:
+            got = await receiver.receive_messages(max_message_count=AT_ONCE, max_wait_time=0.06)
+            await asyncio.gather(*(receiver.complete_message(each) for each in got))
+            left -= len(got)
+        return count / (time.perf_counter() - before)
 
 
 async def adapter_completes(connection_string: str, count: int) -> float:
