@@ -9,7 +9,9 @@ convert, translate     what the SDK hands over and raises, in the words of the p
 pump                   the receiver: deliveries in, dispositions out
 settlement, peeking    acts and looks by sequence number
 service_bus            the composition: ServiceBusQueue, one queue behind the WorkQueue port
-dead_letters           what lies in the dead-letter queue, for the command line
+dead_letters, taking   what lies in the dead-letter queue: looked at, and taken out under lock
+replays, copying       what a message that is sent anew carries of what it was
+resending              sending such copies
 producer               sending, for the command line and for tests
 """
 

@@ -1,4 +1,4 @@
-"""The three places where the SDK's public ways are not enough, each with its reason, and nothing else.
+"""The four places where the SDK's public ways are not enough, each with its reason, and nothing else.
 
 They rest on private names of azure-servicebus 7.15; a test says so when a new version lacks them.
 """
@@ -18,7 +18,7 @@ from azure.servicebus._pyamqp.receiver import check_disposition_outcome, outcome
 from azure.servicebus.aio import ServiceBusReceiver
 from azure.servicebus.exceptions import MessageAlreadySettled, MessageLockLostError, ServiceBusError
 
-__all__ = ["NoOutcome", "defer_together", "give_back_credit", "settle_on_own_link_only"]
+__all__ = ["NoOutcome", "defer_together", "give_back_credit", "release", "settle_on_own_link_only"]
 
 _logger = logging.getLogger(__name__)
 
@@ -55,6 +55,21 @@ async def give_back_credit(receiver: ServiceBusReceiver) -> None:
     """
     opened: Any = receiver
     await opened._amqp_transport.drain_and_release_messages_async(opened._handler)
+
+
+async def release(receiver: ServiceBusReceiver, messages: Sequence[ServiceBusReceivedMessage]) -> None:
+    """Ends the locks of messages of this receiver as if they had never been delivered.
+
+    The SDK does so with what it has buffered when it is closed. What it offers for messages that were handed over,
+    ``abandon_message``, counts a delivery that failed, and a lock that ends by itself does too: the count of a dead
+    letter is a part of what people go by.
+    """
+    opened: Any = receiver
+    for message in messages:
+        delivered: Any = message
+        if not delivered._settled:
+            await opened._handler.settle_messages_async(delivered._delivery_id, delivered._delivery_tag, "released")
+            delivered._settled = True
 
 
 async def defer_together(

@@ -95,9 +95,9 @@ def test_the_age_counts_from_when_it_was_sent_and_is_never_negative() -> None:
 def test_as_json_a_letter_carries_everything_and_is_plain() -> None:
     content = json.loads(json.dumps(a_letter(task=None).to_json(NOON + HOUR)))
     assert content == {
-        "queue": "work", "sequence_number": 7, "message_id": "m-7", "task": None, "tenant": "acme",
-        "reason": "application_error", "description": "Gave up.\nCause: x",
-        "enqueued_at": "2026-03-01T12:00:00.000000Z", "age_seconds": 3600.0, "delivery_count": 2,
+        "queue": "work", "sequence_number": 7, "message_id": "m-7", "original_message_id": "m-7", "task": None,
+        "tenant": "acme", "reason": "application_error", "description": "Gave up.\nCause: x",
+        "enqueued_at": "2026-03-01T12:00:00.000000Z", "age_seconds": 3600.0, "delivery_count": 2, "replays": 0,
     }  # fmt: skip
 
 

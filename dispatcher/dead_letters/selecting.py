@@ -1,25 +1,31 @@
 """Dead letters as people ask for them: what is known of each, which of them are wanted, and how many are looked at.
 
 Decides what a dead letter's task and tenant are, also where its body was never ours, and what a selection means: every
-command about dead letters selects by this file. Refuses to know how they are read, and never judges a body: whatever
-is wrong with it is why it is here.
+command about dead letters selects by this file. Refuses to know how they are read and what is done with them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from dispatcher.core.units import to_text
+from dispatcher.core.work import WorkItem
+from dispatcher.errors import BadMessage
+from dispatcher.ports import Message
 from dispatcher.queue.dead_letters import DeadMessage
+from dispatcher.queue.replays import original_id, replay_count
 
 LOOKED_AT_MAX = 1_000_000
 """How many messages one command looks at: about a quarter of an hour, and more than anybody reads."""
 _BODY_BYTES_MAX = 256 * 1024
 """A longer body is not searched for its task."""
+
+Reader = Callable[[str, Message], WorkItem]
+"""Queue name and message -> work item, by the configuration of today; raises BadMessage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,14 @@ class Letter:
     description: str
     enqueued_at: datetime
     delivery_count: int
+    original_id: str = ""
+    """What the sender called it, however often it was replayed."""
+    replays: int = 0
+    """How often it was replayed before it came here once more."""
+    deferred: bool = False
+    """Somebody has deferred it in the dead-letter queue."""
+    refused: str | None = None
+    """Why the configuration of today would dead-letter it at once; None: it would be taken, or nobody has asked."""
 
     def age(self, now: datetime) -> timedelta:
         """Since it was sent: the broker does not keep when a message was dead-lettered."""
@@ -46,6 +60,7 @@ class Letter:
             "queue": self.queue,
             "sequence_number": self.sequence_number,
             "message_id": self.message_id,
+            "original_message_id": self.original_id or self.message_id,
             "task": self.task,
             "tenant": self.tenant,
             "reason": self.reason,
@@ -53,6 +68,7 @@ class Letter:
             "enqueued_at": to_text(self.enqueued_at),
             "age_seconds": round(self.age(now).total_seconds(), 3),
             "delivery_count": self.delivery_count,
+            "replays": self.replays,
         }
 
 
@@ -65,6 +81,15 @@ class Selection:
     reasons: frozenset[str] = frozenset()
     older_than: timedelta | None = None
     newer_than: timedelta | None = None
+    ids: frozenset[str] = frozenset()
+    """Message ids: the one that it has now, or the one that its sender gave it."""
+    numbers: frozenset[int] = frozenset()
+    """Sequence numbers; each queue counts for itself."""
+
+    @property
+    def restricts(self) -> bool:
+        """Whether anything is left out."""
+        return self != Selection()
 
     def takes(self, letter: Letter, now: datetime) -> bool:
         """Whether this one is wanted."""
@@ -75,6 +100,8 @@ class Selection:
             and (not self.reasons or letter.reason in self.reasons)
             and (self.older_than is None or age > self.older_than)
             and (self.newer_than is None or age < self.newer_than)
+            and (not self.ids or letter.message_id in self.ids or letter.original_id in self.ids)
+            and (not self.numbers or letter.sequence_number in self.numbers)
         )
 
 
@@ -101,6 +128,24 @@ class Queue(Protocol):
         ...
 
 
+async def matching(
+    queues: Iterable[tuple[Queue, str | None]],
+    selection: Selection,
+    now: datetime,
+    *,
+    reader: Reader | None = None,
+    looked: Callable[[], None] = lambda: None,
+) -> AsyncIterator[tuple[Letter, DeadMessage]]:
+    """All that are wanted, with the message itself. ``looked`` is called for each message that was looked at."""
+    for queue, tenant in queues:
+        async for page in queue.pages():
+            for dead in page:
+                looked()
+                letter = read(queue.name, dead, tenant, reader)
+                if selection.takes(letter, now):
+                    yield letter, dead
+
+
 async def find(
     queues: Iterable[tuple[Queue, str | None]],
     selection: Selection,
@@ -108,6 +153,7 @@ async def find(
     *,
     limit: int,
     looked_at_max: int = LOOKED_AT_MAX,
+    reader: Reader | None = None,
 ) -> Found:
     """Looks through the queues until their ends, or until more than ``limit`` letters are found.
 
@@ -118,7 +164,7 @@ async def find(
         async for page in queue.pages():
             for dead in page:
                 found.looked_at += 1
-                letter = read(queue.name, dead, tenant)
+                letter = read(queue.name, dead, tenant, reader)
                 if not selection.takes(letter, now):
                     continue
                 if len(found.letters) == limit:
@@ -131,21 +177,38 @@ async def find(
     return found
 
 
-def read(queue: str, dead: DeadMessage, tenant: str | None = None) -> Letter:
-    """What is known of a message in a dead-letter queue. Never fails; ``tenant``: whose a message without one is."""
+def read(queue: str, dead: DeadMessage, tenant: str | None = None, reader: Reader | None = None) -> Letter:
+    """What is known of a message in a dead-letter queue. Never fails.
+
+    ``tenant``: whose a message without one is. ``reader``: tells what the message would be taken for today.
+    """
     message = dead.message
-    fields = _fields(message.body)
-    task = _name(fields.get("task"))
+    refused = None
+    task = whose = None
+    if reader is not None:
+        try:
+            item = reader(queue, message)
+            task, whose = item.task, item.tenant
+        except BadMessage as bad:
+            refused = bad.reason
+    if reader is None or refused is not None:
+        fields = _fields(message.body)
+        task = _name(fields.get("task"))
+        whose = tenant if task is not None and "tenant" not in fields else _name(fields.get("tenant"))
     return Letter(
         queue=queue,
         sequence_number=message.sequence_number,
         message_id=message.message_id,
         task=task,
-        tenant=tenant if task is not None and "tenant" not in fields else _name(fields.get("tenant")),
+        tenant=whose,
         reason=dead.letter.reason,
         description=dead.letter.description,
         enqueued_at=message.enqueued_at,
         delivery_count=message.delivery_count,
+        original_id=original_id(message),
+        replays=replay_count(message.properties),
+        deferred=dead.deferred,
+        refused=refused,
     )
 
 
