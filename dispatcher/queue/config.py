@@ -107,3 +107,13 @@ class Health:
     """How many messages one receive asks for at most; lower after the broker said that it is busy."""
     receivers_rebuilt: int
     clients_rebuilt: int
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong, one line each, for people and for a liveness probe."""
+        faults = []
+        if not self.alive:
+            faults.append(f"nothing is received any more ({self.last_error or 'no reason is known'})")
+        if self.refused:
+            faults.append(f"the broker refuses us ({self.refused})")
+        return tuple(faults)

@@ -199,11 +199,8 @@ class LocalService:
         if self._broker is not None and not self._broker.health.serving:
             yield f"broker: {self._broker.health.problem}"
         for name, queue in self._queues.items():
-            health = queue.health()
-            if not health.alive:
-                yield f"queue {name}: nothing is received any more ({health.last_error or 'no reason is known'})"
-            if health.refused:
-                yield f"queue {name}: the broker refuses us ({health.refused})"
+            for fault in queue.health().faults:
+                yield f"queue {name}: {fault}"
         if self._event_file.fault:
             yield f"event log: {self._event_file.fault} ({self._event_file.failures} events were not written)"
 
