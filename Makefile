@@ -7,9 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo run test test-fast lint types simulate conformance bench lock
+.PHONY: help install demo run testbed testbed-binary test test-fast lint types simulate conformance bench lock
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## Create .venv with the pinned, hash-checked dependencies and this package
 
@@ -28,7 +28,13 @@ demo: $(STAMP) ## A burst of real work on this machine, from an empty folder to 
 run: $(STAMP) ## The dispatcher on this machine, with its own broker, until Ctrl-C
 	@$(BIN)/dispatcher run --local
 
-test: $(STAMP) lint types ## Everything: lint, types, all tests, branch coverage of the core
+testbed: $(STAMP) ## A real Kubernetes control plane on loopback, with nodes that KWOK plays, until Ctrl-C (needs Go)
+	@$(BIN)/python -m testbed
+
+testbed-binary: $(STAMP) ## Its binary, built once a machine; some minutes
+	@$(BIN)/python -m testbed build >/dev/null
+
+test: $(STAMP) lint types testbed-binary ## Everything: lint, types, all tests, branch coverage of the core
 	@$(BIN)/pytest -n 2 --dist worksteal --cov --cov-branch --cov-report=term
 
 test-fast: $(STAMP) ## The pure parts: core, laws, messages, settings, command line; half a minute
@@ -40,7 +46,7 @@ lint: $(STAMP) ## Style and import directions
 
 types: $(STAMP) ## Strict type checks
 	@$(BIN)/mypy
-	@$(BIN)/mypy --strict examples bench
+	@$(BIN)/mypy --strict examples bench testbed
 
 simulate: $(STAMP) ## The production code under seeded faults, the laws checked after each step (SEEDS=500)
 	@$(BIN)/python -m dispatcher.simulator --seeds $(or $(SEEDS),500)

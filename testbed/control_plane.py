@@ -1,4 +1,4 @@
-"""A Kubernetes control plane on loopback, with RBAC on and nodes played by KWOK: there in seconds, gone without a trace.
+"""A Kubernetes control plane on loopback, with RBAC on and nodes played by KWOK: up in seconds, gone without a trace.
 
 Decides how the programs are put together: flags, certificates, identities, order of start. Knows nothing of what runs
 on it. Everything is in one folder, in memory where the system has room there, and goes when the control plane is
@@ -369,6 +369,7 @@ class ControlPlane:
             f"--tls-private-key-file={self.folder / 'serving.key'}",
             "--node-lease-duration-seconds=0",  # with leases, a KWOK that was restarted would do nothing for 40 s
             "--enable-crds=Logs",
+            "--v=WARN",  # else a line for each pod and phase
         ]
 
     # --- what tests do with it ----------------------------------------------------------------------------------------
