@@ -5,7 +5,9 @@ Decides whether a text is one, in words that quote nothing of it. Refuses to kno
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 __all__ = ["ConnectionString", "read_connection_string"]
@@ -27,6 +29,8 @@ class ConnectionString:
     """Name of the shared access policy; None where it brings a ready-made signature."""
     queue: str | None
     """The only queue that it opens (``EntityPath``); None: all that the key has rights for."""
+    signature_until: datetime | None = None
+    """When a ready-made signature ends, in UTC; None: it brings a key, which does not end."""
 
 
 def read_connection_string(text: str) -> ConnectionString:
@@ -50,4 +54,9 @@ def read_connection_string(text: str) -> ConnectionString:
         raise ValueError("has a key and a signature; leave one of them out")
     if not signature and not (key and key_name):
         raise ValueError(f"lacks {'SharedAccessKey' if key_name else 'SharedAccessKeyName'}; {_REMEDY}")
-    return ConnectionString(text, host, key_name, parts.get("entitypath") or None)
+    return ConnectionString(text, host, key_name, parts.get("entitypath") or None, _end_of(signature))
+
+
+def _end_of(signature: str | None) -> datetime | None:
+    found = re.search(r"(?:^|[&\s])se=(\d{1,11})(?:&|$)", signature or "")
+    return datetime.fromtimestamp(int(found[1]), UTC) if found else None

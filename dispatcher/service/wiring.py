@@ -76,7 +76,9 @@ def broker_config(settings: Settings, journal: Path, key: str) -> BrokerConfig:
                 queue.name,
                 lock_duration=bus.lock_duration,
                 max_delivery_count=bus.max_delivery_count,
-                dead_letter_expired=True,  # an item never ends without a trace
+                time_to_live=bus.time_to_live,
+                dead_letter_expired=bus.dead_letter_expired,
+                duplicate_detection_window=bus.duplicate_detection_window or None,
             )
             for queue in settings.queues
         ),

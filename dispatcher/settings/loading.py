@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 
 from dispatcher.errors import BadConfiguration
+from dispatcher.settings.broker_checks import broker_mistakes_of, broker_warnings_of
 from dispatcher.settings.checks import Context, Pieces, mistakes_of, warnings_of
 from dispatcher.settings.mistakes import Location, Mistake, did_you_mean, translate
 from dispatcher.settings.models import ENV_DELIMITER, ENV_PREFIX, Settings
@@ -87,8 +88,8 @@ def examine(
     if not all(file.readable for file in files):
         return Examination(None, _in_order(mistakes, places))
     pieces, context = Pieces.of(raw), Context(folder, local, places.of)
-    mistakes += mistakes_of(pieces, context)
-    warnings = [*_unknown_variables(variables), *warnings_of(pieces, context)]
+    mistakes += [*mistakes_of(pieces, context), *broker_mistakes_of(pieces, context)]
+    warnings = [*_unknown_variables(variables), *warnings_of(pieces, context), *broker_warnings_of(pieces, context)]
     if mistakes:
         return Examination(None, _in_order(mistakes, places), tuple(warnings))
     return Examination(settings, (), tuple(warnings))

@@ -76,11 +76,35 @@ class ServiceBusSettings(Section):
     connection_string_file: Path | None = Field(
         default=None, examples=["/var/run/secrets/servicebus/connection-string"]
     )
-    """A file that holds nothing but the connection string."""
+    """A file that holds nothing but the connection string; it is read again whenever it may have changed."""
+    namespace: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$",
+        examples=["orders.servicebus.windows.net"],
+    )
+    """The namespace's host name, where an identity opens it and no connection string is used."""
+    identity: Literal["workload", "managed", "cli"] = "workload"
+    """Whose tokens open the namespace: the pod's workload identity, the machine's managed one, or the CLI's login."""
+    client_id: str | None = Field(default=None, min_length=1, examples=["11111111-2222-3333-4444-555555555555"])
+    """Which identity, where there are several; empty: what the environment says."""
+    custom_endpoint: str | None = Field(
+        default=None, pattern=r"^sb://[A-Za-z0-9.\[\]:-]+/?$", examples=["sb://10.1.2.3:5671"]
+    )
+    """Where to connect instead of the namespace's own address; the certificate must name this host."""
+    ca_file: Path | None = Field(default=None, examples=["/etc/ssl/certs/company-ca.pem"])
+    """Certificates (PEM) to trust in place of the public authorities."""
+    operations_per_second: PositiveCount | None = None
+    """At most so many messages and requests a second, all queues together; empty: as many as there are."""
     lock_duration: PositiveDuration = Field(default=_POLICY.lock_duration, le=parse_duration("5m"), examples=["60s"])
     """The queues' own lock duration; Service Bus takes at most 5 minutes."""
-    max_delivery_count: PositiveCount = 50
+    max_delivery_count: PositiveCount = 100
     """The queues' own bound on deliveries; generous, so that the broker dead-letters nothing by itself."""
+    duplicate_detection_window: Duration = Field(default=parse_duration("1d"), le=parse_duration("7d"))
+    """For how long the queues drop a second message of the same id; Service Bus takes at most 7 days. `0s`: never."""
+    time_to_live: PositiveDuration | None = Field(default=None, examples=["14d"])
+    """The queues' own default time to live; empty: messages do not end by themselves."""
+    dead_letter_expired: bool = True
+    """Whether the queues dead-letter what outlives its time to live."""
     item_bytes_max: int = Field(default=16 * 1024, ge=256, le=256 * 1024, examples=["16384"])
     """Longest body of a message; a longer one is dead-lettered with advice."""
 

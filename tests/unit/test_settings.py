@@ -214,12 +214,13 @@ def test_the_connection_string_comes_from_a_file_and_shows_nowhere(tmp_path: Pat
 
 
 def test_a_connection_string_in_the_file_is_a_mistake_outside_of_local_mode(tmp_path: Path) -> None:
-    folder = a_folder(tmp_path, {"service_bus": {"connection_string": "SharedAccessKey=geheim"}})
+    secret = "Endpoint=sb://orders.example/;SharedAccessKeyName=listen;SharedAccessKey=geheim"
+    folder = a_folder(tmp_path, {"service_bus": {"connection_string": secret}})
     line = the_only_mistake(looked_at(folder, local=False))
     assert line.startswith("service_bus.connection_string: is a secret")
     assert "geheim" not in line
     assert looked_at(folder, local=True).mistakes == ()
-    from_environment = {"BURST_SERVICE_BUS__CONNECTION_STRING": "SharedAccessKey=geheim"}
+    from_environment = {"BURST_SERVICE_BUS__CONNECTION_STRING": secret}
     assert looked_at(folder, local=False, **from_environment).mistakes == ()
 
 
