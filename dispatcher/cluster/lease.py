@@ -63,6 +63,11 @@ class KubernetesLease:
         """Who holds it, as last seen; empty: nobody."""
         return str(self._spec.get("holderIdentity") or "")
 
+    @property
+    def renewing(self) -> bool:
+        """Whether it is renewed in the background."""
+        return self._renewing is not None
+
     async def acquire(self) -> bool:
         """Takes or renews the lease; whether we hold it now. A request without an answer leaves what was held."""
         self._asked_at = self._monotonic()
@@ -74,11 +79,11 @@ class KubernetesLease:
 
     async def release(self) -> None:
         """Gives the lease up if we hold it; one that cannot be given up runs out."""
-        if self._renewing is not None:
-            self._renewing.cancel()
+        renewing = self._renewing
+        if renewing is not None:
+            renewing.cancel()
             with suppress(asyncio.CancelledError):
-                await self._renewing
-            self._renewing = None
+                await renewing
         async with self._turn:
             if self._renewed_at is None:
                 return

@@ -1,12 +1,14 @@
-"""What every JobCluster does. One suite, held against every world in `cluster_worlds.WORLDS`."""
+"""What every JobCluster does. One suite, held against every world in `cluster_worlds.WORLDS` and a real control plane."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import kubernetes_worlds
 import pytest
 from cluster_worlds import FAILS, REQUESTS, SUCCEEDS, WAITS, WORLDS, Act, World
+from kubernetes_worlds import KUBERNETES, world_of
 
 from dispatcher.core.observations import PLACEMENT_ANNOTATION, ClusterSeen, JobCondition, JobSeen, Placement, PodSeen
 from dispatcher.ports import Answer, ObjectRef
@@ -18,9 +20,9 @@ def ref(thing: JobSeen | PodSeen) -> ObjectRef:
     return ObjectRef(thing.name, thing.uid)
 
 
-@pytest.fixture(params=WORLDS)
+@pytest.fixture(params=[*WORLDS, KUBERNETES])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    async with WORLDS[request.param]() as made:
+    async with world_of(request, WORLDS, kubernetes_worlds.jobs) as made:
         yield made
 
 
@@ -122,6 +124,9 @@ async def test_pods_carry_their_times_and_their_place(world: World, placement: P
 
 
 @BOTH
+@pytest.mark.parametrize(
+    "world", WORLDS, indirect=True
+)  # KWOK mounts nothing; what the kubelet does is Kubernetes' own
 async def test_a_pod_never_runs_without_its_record(world: World, placement: Placement) -> None:
     made = await world.cluster.create_jobs([world.job(SUCCEEDS, placement=placement)])
     assert made[0].job is not None

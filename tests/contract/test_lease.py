@@ -1,17 +1,19 @@
-"""What every Lease does. One suite, held against every world in `lease_worlds.WORLDS`."""
+"""What every Lease does. One suite, held against every world in `lease_worlds.WORLDS` and a real API server."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 
+import kubernetes_worlds
 import pytest
+from kubernetes_worlds import KUBERNETES, world_of
 from lease_worlds import WORLDS, World
 
 
-@pytest.fixture(params=WORLDS)
+@pytest.fixture(params=[*WORLDS, KUBERNETES])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    async with WORLDS[request.param]() as made:
+    async with world_of(request, WORLDS, kubernetes_worlds.lease) as made:
         yield made
 
 

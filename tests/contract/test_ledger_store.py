@@ -1,11 +1,13 @@
-"""What every LedgerStore does. One suite, held against every world in `ledger_worlds.WORLDS`."""
+"""What every LedgerStore does. One suite, held against every world in `ledger_worlds.WORLDS` and a real API server."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 
+import kubernetes_worlds
 import pytest
+from kubernetes_worlds import KUBERNETES, world_of
 from ledger_worlds import WORLDS, World
 
 from dispatcher.errors import Deposed
@@ -14,9 +16,9 @@ from dispatcher.ports import Answer, LedgerStore, ObjectRef, StoredRecord
 DATA = {"0.json": '{"n":0}', "1.json": '{"n":"ü"}'}
 
 
-@pytest.fixture(params=WORLDS)
+@pytest.fixture(params=[*WORLDS, KUBERNETES])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    async with WORLDS[request.param]() as made:
+    async with world_of(request, WORLDS, kubernetes_worlds.ledger) as made:
         yield made
 
 
