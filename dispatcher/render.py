@@ -5,8 +5,10 @@ Decides how they read. Knows nothing of where they came from; whatever is missin
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,6 +79,60 @@ def dead_letters_view(letters: Sequence[Mapping[str, Any]]) -> Table:
         description.no_wrap, description.overflow = True, "ellipsis"
         table.add_row(*(_foreign(cell) for cell in cells), description)
     return table
+
+
+def reasons_view(letters: Sequence[Mapping[str, Any]]) -> Table:
+    """Dead letters counted by reason and task, the most frequent first, with the age of the oldest."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for letter in letters:
+        key = tuple(str(letter.get(name) or "-") for name in ("queue", "reason", "task", "tenant"))
+        groups.setdefault(key, []).append(letter)
+    table = _table("messages", "queue", "reason", "task", "tenant", "oldest")
+    for key, group in sorted(groups.items(), key=lambda pair: (-len(pair[1]), pair[0])):
+        oldest = max((letter.get("age_seconds") or 0 for letter in group), default=0)
+        table.add_row(str(len(group)), *(_foreign(part) for part in key), _age(oldest))
+    return table
+
+
+def dead_letter_view(letter: Mapping[str, Any]) -> RenderableType:
+    """All that is known of one dead letter."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    names = ["queue", "sequence_number", "message_id", "task", "tenant", "reason", "enqueued_at", "delivery_count"]
+    if letter.get("original_message_id") != letter.get("message_id"):
+        names[3:3] = ["original_message_id", "original_enqueued_at"]
+    for name in (*names, "replays", "content_type"):
+        table.add_row(name.replace("_", " "), _foreign(letter.get(name)))
+    table.add_row("age", _age(letter.get("age_seconds")))
+    if letter.get("refused_today"):
+        table.add_row("today", _foreign(f"would be dead-lettered again: {letter['refused_today']}"))
+    parts: list[RenderableType] = [table, *_section("description", _foreign_lines(letter.get("description")))]
+    properties = letter.get("properties") or {}
+    parts += _section("properties", Text("\n").join(_foreign(f"{key}: {value}") for key, value in properties.items()))
+    past = letter.get("replay_history") or []
+    lines = [f"{each.get('replayed_at')}  dead letter {each.get('dead_letter')}: {each.get('reason')}" for each in past]
+    parts += _section("replays", Text("\n").join(_foreign(line) for line in lines))
+    parts += _section("body", _body(letter))
+    return Group(*parts)
+
+
+def _section(title: str, content: Text) -> list[RenderableType]:
+    return [Text(f"\n{title}", style="bold"), content] if content.plain.strip() else []
+
+
+def _body(letter: Mapping[str, Any]) -> Text:
+    text = letter.get("body")
+    if text is None:
+        return Text(f"not UTF-8; as base64: {letter.get('body_base64', '')}")
+    with suppress(ValueError, RecursionError):  # what is no JSON is shown as it was sent
+        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    return _foreign_lines(text)
+
+
+def _foreign_lines(value: Any) -> Text:
+    """The same as ``_foreign`` for a text of many lines."""
+    return Text("\n").join(_foreign(line) if line else Text("") for line in str(value or "").splitlines())
 
 
 def _items(items: Mapping[str, Any]) -> Table:

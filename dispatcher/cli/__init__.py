@@ -9,7 +9,15 @@ Exit codes: 0 all well; 1 it failed; 2 wrong usage or configuration; 3 the servi
 
 from __future__ import annotations
 
-from dispatcher.cli import check, dead_letters, enqueue, run, status  # noqa: F401 - importing them adds their commands
+from dispatcher.cli import (  # noqa: F401 - importing them adds their commands
+    check,
+    dead_letters,
+    dead_letters_purge,
+    dead_letters_replay,
+    enqueue,
+    run,
+    status,
+)
 from dispatcher.cli.app import app
 
 __all__ = ["app", "main"]

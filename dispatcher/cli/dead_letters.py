@@ -1,4 +1,4 @@
-"""``dispatcher dead-letters``: what was given up, and why."""
+"""``dispatcher dead-letters``: what was given up, and why. Here: how all its commands select, ``list`` and ``show``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -30,33 +30,50 @@ from dispatcher.cli.shared import (
     told,
 )
 from dispatcher.errors import LookFailed
-from dispatcher.render import dead_letters_view
+from dispatcher.render import dead_letter_view, dead_letters_view
 from dispatcher.running import NotReachable
 from dispatcher.settings import Settings, load
 from dispatcher.settings.values import parse_duration
 
 if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
-    from dispatcher.dead_letters import Found
+    from dispatcher.dead_letters import Found, Selection
     from dispatcher.queue.dead_letters import DeadLetterQueue
 
 dead_letters = typer.Typer(
-    help="Look at the messages that were given up, and why.", no_args_is_help=True, rich_markup_mode=None
+    help="Look at the messages that were given up, and why; replay them or purge them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(dead_letters, name="dead-letters")
 
 
 AnyOf = list[str] | None
+QueueOption = Annotated[str | None, typer.Option(help="Only this queue; default: all of the configuration.")]
+TaskOption = Annotated[AnyOf, typer.Option(help="Only items of this task. May be repeated.")]
+TenantOption = Annotated[AnyOf, typer.Option(help="Only items of this tenant. May be repeated.")]
+ReasonOption = Annotated[AnyOf, typer.Option(help="Only with this reason. May be repeated.")]
+OlderOption = Annotated[str | None, typer.Option(metavar="AGE", help="Only sent longer ago, such as 1h30m.")]
+NewerOption = Annotated[str | None, typer.Option(metavar="AGE", help="Only sent since then, such as 2d.")]
+IdOption = Annotated[
+    AnyOf,
+    typer.Option("--id", metavar="ID", help="Only this message id, or the sender's own of a replay. May be repeated."),
+]
+SequenceOption = Annotated[
+    list[int] | None, typer.Option("--sequence", min=1, metavar="N", help="Only this sequence number. May be repeated.")
+]
 
 
 @dead_letters.command("list")
 @told
 def list_dead_letters(
-    queue: Annotated[str | None, typer.Option(help="Only this queue; default: all of the configuration.")] = None,
-    task: Annotated[AnyOf, typer.Option(help="Only items of this task. May be repeated.")] = None,
-    tenant: Annotated[AnyOf, typer.Option(help="Only items of this tenant. May be repeated.")] = None,
-    reason: Annotated[AnyOf, typer.Option(help="Only with this reason. May be repeated.")] = None,
-    older_than: Annotated[str | None, typer.Option(metavar="AGE", help="Only sent longer ago, such as 1h30m.")] = None,
-    newer_than: Annotated[str | None, typer.Option(metavar="AGE", help="Only sent since then, such as 2d.")] = None,
+    queue: QueueOption = None,
+    task: TaskOption = None,
+    tenant: TenantOption = None,
+    reason: ReasonOption = None,
+    older_than: OlderOption = None,
+    newer_than: NewerOption = None,
+    message_id: IdOption = None,
+    sequence: SequenceOption = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the oldest of each queue first.")] = 1000,
     config: ConfigDir = Path("config"),
     data_dir: DataDirOption = None,
@@ -67,23 +84,18 @@ def list_dead_letters(
     Only looks: nothing is locked or removed. The age counts from when a message was sent. With --json each dead letter
     is one line, with its whole description.
     """
-    from dispatcher.dead_letters import Selection, find
-    from dispatcher.service.wiring import SystemClock
+    from dispatcher.dead_letters import find
+    from dispatcher.service.wiring import SystemClock, message_reader
 
-    selection = Selection(
-        tasks=frozenset(task or ()),
-        tenants=frozenset(tenant or ()),
-        reasons=frozenset(reason or ()),
-        older_than=None if older_than is None else age("--older-than", older_than),
-        newer_than=None if newer_than is None else age("--newer-than", newer_than),
-    )
+    selection = selected(task, tenant, reason, older_than, newer_than, message_id, sequence)
     settings = load(config, local=True, overrides=local_overrides(data_dir=data_dir))
-    names = [entry.name for entry in settings.queues] if queue is None else [known_queue(queue, settings, config)]
+    names = queue_names(queue, settings, config)
     now = SystemClock().now()
+    reader = message_reader(settings, lambda: now)
 
     async def look() -> Found:
         async with dead_letter_queues(settings, names) as queues:
-            return await find(queues, selection, now, limit=limit)
+            return await find(queues, selection, now, limit=limit, reader=reader)
 
     try:
         found = asyncio.run(look())
@@ -99,6 +111,82 @@ def list_dead_letters(
     if found.cut is not None:
         say(f"warning: {found.cut}")
     say(f"{counted(len(letters), 'dead letter')} of {counted(found.looked_at, 'message')} looked at")
+
+
+@dead_letters.command("show")
+@told
+def show_dead_letters(
+    message_id: Annotated[str | None, typer.Argument(help="The message id, or the sender's own of a replay.")] = None,
+    sequence: Annotated[int | None, typer.Option(min=1, metavar="N", help="The sequence number.")] = None,
+    queue: QueueOption = None,
+    config: ConfigDir = Path("config"),
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show all there is of a dead letter: reason, description with the end of the log, properties, body, replays.
+
+    Only looks: nothing is locked or removed. Where several have the id or number, all of them are shown.
+    """
+    from dispatcher.dead_letters import Selection, matching
+    from dispatcher.dead_letters.saving import whole
+    from dispatcher.service.wiring import SystemClock, message_reader
+
+    if (message_id is None) == (sequence is None):
+        fail("name one dead letter: a message id, or --sequence with its number", Exit.USAGE)
+    selection = Selection(
+        ids=frozenset(() if message_id is None else (message_id,)),
+        numbers=frozenset(() if sequence is None else (sequence,)),
+    )
+    settings = load(config, local=True, overrides=local_overrides(data_dir=data_dir))
+    names = queue_names(queue, settings, config)
+    now = SystemClock().now()
+    reader = message_reader(settings, lambda: now)
+
+    async def look() -> list[dict[str, Any]]:
+        async with dead_letter_queues(settings, names) as queues:
+            found = matching(queues, selection, now, reader=reader)
+            return [whole(letter, dead, now) async for letter, dead in found]
+
+    try:
+        letters = asyncio.run(look())
+    except LookFailed as error:
+        raise NotReachable(f"the dead letters cannot be read: {error}") from error
+    if not letters:
+        what = f"the id {message_id!r}" if message_id is not None else f"the sequence number {sequence}"
+        fail(f"no dead letter of {', '.join(names)} has {what}; `dead-letters list` shows those there are", Exit.FAILED)
+    for letter in letters:
+        if as_json:
+            print(json.dumps(letter))
+        else:
+            Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False).print(dead_letter_view(letter))
+
+
+def selected(
+    task: AnyOf,
+    tenant: AnyOf,
+    reason: AnyOf,
+    older_than: str | None,
+    newer_than: str | None,
+    message_id: AnyOf,
+    sequence: list[int] | None,
+) -> Selection:
+    """The options of a command as a selection."""
+    from dispatcher.dead_letters import Selection
+
+    return Selection(
+        tasks=frozenset(task or ()),
+        tenants=frozenset(tenant or ()),
+        reasons=frozenset(reason or ()),
+        older_than=None if older_than is None else age("--older-than", older_than),
+        newer_than=None if newer_than is None else age("--newer-than", newer_than),
+        ids=frozenset(message_id or ()),
+        numbers=frozenset(sequence or ()),
+    )
+
+
+def queue_names(queue: str | None, settings: Settings, config: Path) -> list[str]:
+    """The queue that was named, or all of the configuration."""
+    return [entry.name for entry in settings.queues] if queue is None else [known_queue(queue, settings, config)]
 
 
 def age(option: str, text: str) -> timedelta:

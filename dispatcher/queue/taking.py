@@ -20,7 +20,7 @@ from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.aio import ServiceBusReceiver
 from azure.servicebus.exceptions import ServiceBusError
 
-from dispatcher.errors import LookFailed
+from dispatcher.errors import DispatcherError, LookFailed
 from dispatcher.ports import Answer
 from dispatcher.queue.config import ServiceBusConfig
 from dispatcher.queue.links import Link, Pace, patiently
@@ -36,7 +36,7 @@ _LOCK_SHARE = 2
 """A round lasts for one part in so many of a lock."""
 
 
-class OutOfReach(LookFailed):
+class OutOfReach(DispatcherError):
     """So many dead letters stand before those that are wanted that a lock would end before they are reached."""
 
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from azure.servicebus import exceptions as sdk
+from azure.servicebus._pyamqp.aio._client_async import ReceiveClientAsync
 from azure.servicebus._pyamqp.aio._receiver_async import ReceiverLink
 from azure.servicebus._pyamqp.aio._session_async import Session
 from azure.servicebus.aio import ServiceBusReceiver
@@ -67,6 +68,7 @@ def test_the_sdk_still_has_what_is_used_of_it_by_private_name() -> None:
     assert asyncio.iscoroutinefunction(ServiceBusReceiver._settle_message_via_mgmt_link)
     assert asyncio.iscoroutinefunction(PyamqpTransportAsync.drain_and_release_messages_async)
     assert asyncio.iscoroutinefunction(Session._outgoing_disposition)
+    assert asyncio.iscoroutinefunction(ReceiveClientAsync.settle_messages_async)
     assert {"_pending_dispositions", "_received_delivery_tags"} <= set(ReceiverLink.__init__.__code__.co_names)
 
 
