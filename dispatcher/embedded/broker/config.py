@@ -31,6 +31,7 @@ class QueueConfig:
     time_to_live: timedelta | None = None  # None: as long as the message says, for ever if it says nothing
     dead_letter_expired: bool = False  # False: what outlives its time is dropped
     duplicate_detection_window: timedelta | None = None  # None: a message id may come as often as it likes
+    enabled: bool = True  # False: there, with what is in it, but nobody may use it
     requires_session: bool = False  # True: refuses receivers without a session, and there are no others here
 
     def __post_init__(self) -> None:
@@ -131,6 +132,7 @@ class BrokerConfig:
     access_policies: tuple[AccessPolicy, ...] = ()  # keys with fewer rights than those above
     token_issuer: TokenIssuer | None = None  # None: keys only
     tls: TlsFiles | None = None  # None: plain TCP, which the SDK calls "emulator"
+    tls_port: int | None = None  # TLS there (0: any free port), plain TCP on `port`; None: TLS on `port`
     journal_path: Path | None = None  # None: memory only, gone with the process
     journal_fsync: bool = True  # False survives kill -9 but not a power cut, and commits sooner
     journal_pages_max: int | None = None  # upper bound on the size of the journal, in SQLite pages of 4 KiB
@@ -146,6 +148,8 @@ class BrokerConfig:
             raise BrokerError(f"host {self.host!r}: the embedded broker only listens on loopback")
         if not 0 <= self.port <= 65_535:
             raise BrokerError(f"port {self.port}: must be between 0 and 65535")
+        if self.tls_port is not None and (self.tls is None or not 0 <= self.tls_port <= 65_535):
+            raise BrokerError(f"tls_port {self.tls_port}: must be between 0 and 65535, and needs tls")
         if not self.queues:
             raise BrokerError("queues: at least one queue is needed")
         names = [queue.name.lower() for queue in self.queues]

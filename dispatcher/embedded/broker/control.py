@@ -5,6 +5,7 @@
     DELETE /faults/{fault}    disarms it; DELETE /faults disarms all of them
     POST   /faults/{fault}    strikes at once: {"queue": "jobs", "condition": "amqp:link:detach-forced", "count": 1};
                               answers {"hit": n}, how many connections, links or locks that were
+    GET    /queues            the counts of every queue, by name
     GET    /queues/{queue}    the counts of a queue
 
 A fault is named as in `faults.Fault`. What cannot be done is answered with 400, or 404 for an unknown name, and a
@@ -17,6 +18,7 @@ sentence in {"error": …}. Nothing is decided here: requests become calls of `B
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
@@ -55,6 +57,7 @@ class FaultControl:
                 web.put("/faults/{fault}", self._arm),
                 web.delete("/faults/{fault}", self._disarm),
                 web.post("/faults/{fault}", self._strike),
+                web.get("/queues", self._all_counts),
                 web.get("/queues/{queue}", self._counts),
             ]
         )
@@ -64,7 +67,8 @@ class FaultControl:
             await web.TCPSite(self._runner, _HOST, self.port).start()
         except OSError as error:
             await self.stop()
-            raise BrokerError(f"cannot listen on {_HOST}:{self.port}: {error}") from error
+            why = os.strerror(error.errno) if error.errno else error
+            raise BrokerError(f"cannot listen on {_HOST}:{self.port}: {why}") from error
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -104,6 +108,10 @@ class FaultControl:
         fault = _fault(request)
         hit = self._broker.faults.strike(fault, **await _fields(request, _FIELDS_OF_STRIKES))
         return web.json_response({"hit": hit})
+
+    async def _all_counts(self, _request: web.Request) -> web.Response:
+        names = [queue.name for queue in self._broker.config.queues]
+        return web.json_response({name: asdict(self._broker.counts(name)) for name in names})
 
     async def _counts(self, request: web.Request) -> web.Response:
         return web.json_response(asdict(self._broker.counts(request.match_info["queue"])))

@@ -93,6 +93,8 @@ class Nodes:
         entity = self._entities.get(address.path)
         if entity is None:
             raise AmqpError(NOT_FOUND, f"The messaging entity '{address.path}' could not be found.")
+        if not entity.config.enabled:
+            raise AmqpError(ENTITY_DISABLED, f"The messaging entity '{entity.path}' is disabled.")
         if address.management:
             return RequestNode(_management_path(address), address.path, partial(self._manage, entity))
         if self.faults.armed and self.faults.bites(Fault.DISABLE_QUEUE, entity.path):

@@ -64,11 +64,12 @@ class Broker:
         self.config = config
         self._entities: dict[str, Entity] = {}
         self._connections: set[Connection] = set()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._journal: Journal | None = None
         self._journal_problem: str | None = None
         self._all_gone = asyncio.Event()
         self._port = config.port
+        self._tls_port = config.tls_port
         self.tokens_shown: Counter[str] = Counter()  # by clients since the start: accepted, refused
         self.faults = Faults(BrokerStage(self._connections, self._entities), time.monotonic)
         keys = config.shared_access_keys.items()
@@ -87,17 +88,28 @@ class Broker:
         self._journal = await self._open_journal({name: queue for name, (queue, _dead) in queues.items()})
         try:
             self._make_entities(queues, self._journal)
-            self._server = await asyncio.get_running_loop().create_server(
-                self._connect, self.config.host, self.config.port, backlog=1024, ssl=context
-            )
-        except OSError as error:
-            await self.stop()
-            raise BrokerError(f"cannot listen on {self.config.host}:{self.config.port}: {error}") from error
+            if self.config.tls_port is None:
+                self._port = await self._listen(self.config.port, context)
+            else:
+                self._port = await self._listen(self.config.port, None)
+                self._tls_port = await self._listen(self.config.tls_port, context)
         except BaseException:
             await self.stop()
             raise
-        self._port = self._server.sockets[0].getsockname()[1]
         log.info("broker.started", host=self.config.host, port=self._port, queues=len(queues))
+
+    async def _listen(self, port: int, context: ssl.SSLContext | None) -> int:
+        """Opens one more door; its port. Raises BrokerError."""
+        try:
+            server = await asyncio.get_running_loop().create_server(
+                self._connect, self.config.host, port, backlog=1024, ssl=context
+            )
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else error
+            raise BrokerError(f"cannot listen on {self.config.host}:{port}: {why}") from error
+        self._servers.append(server)
+        bound: int = server.sockets[0].getsockname()[1]
+        return bound
 
     async def _open_journal(self, queues: dict[str, Queue]) -> Journal:
         path = self.config.journal_path
@@ -122,9 +134,8 @@ class Broker:
 
     async def stop(self) -> None:
         """Takes leave of the clients, writes what was accepted, lets go of port and journal."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        while self._servers:
+            self._servers.pop().close()
         for connection in list(self._connections):
             connection.stop()
         await self._wait_for_connections()
@@ -207,6 +218,11 @@ class Broker:
         return self._port
 
     @property
+    def tls_port(self) -> int | None:
+        """The port for TLS, where there is one beside that for plain TCP."""
+        return self._tls_port
+
+    @property
     def connection_string(self) -> str:
         """What the SDK connects with, key included: do not log it.
 
@@ -214,7 +230,7 @@ class Broker:
         certificate to trust: by itself it would go to port 5671, whatever the connection string says.
         """
         name, key = next(iter(self.config.shared_access_keys.items()))
-        plain = "" if self.config.tls else "UseDevelopmentEmulator=true;"
+        plain = "" if self.config.tls and self.config.tls_port is None else "UseDevelopmentEmulator=true;"
         return f"Endpoint={self.endpoint};SharedAccessKeyName={name};SharedAccessKey={key};{plain}"
 
     @property
@@ -226,7 +242,7 @@ class Broker:
     @property
     def health(self) -> BrokerHealth:
         """Serving, unless it is not running or the last commit failed."""
-        if self._server is None:
+        if not self._servers:
             return BrokerHealth(False, "the broker is not running")
         return BrokerHealth(self._journal_problem is None, self._journal_problem)
 
