@@ -60,7 +60,7 @@ async def namespaced(plane: ControlPlane) -> AsyncIterator[KubernetesConfig]:
     finally:
         await plane.clear_namespace(namespace)
         async with asyncio.timeout(EMPTY_WITHIN_SECONDS):
-            while (await plane.api.get(f"/api/v1/namespaces/{namespace}/pods"))["items"]:
+            while (await plane.api.get(f"/api/v1/namespaces/{namespace}/pods"))["items"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
 
@@ -195,7 +195,7 @@ async def lease(plane: ControlPlane) -> AsyncIterator[lease_worlds.World]:
         async def run_out() -> None:
             nonlocal passed
             passed += config.lease_kept_for.total_seconds()
-            while first.renewing:  # until it has noticed that nobody asks for it any more
+            while first.renewing:  # noqa: ASYNC110 - until it has noticed that nobody asks for it any more
                 await asyncio.sleep(0.01)
             # How long a lease was not renewed is counted from when one has seen it oneself.
             await second.acquire()

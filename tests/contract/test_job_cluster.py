@@ -1,4 +1,4 @@
-"""What every JobCluster does. One suite, held against every world in `cluster_worlds.WORLDS` and a real control plane."""
+"""What every JobCluster does. One suite, held against all of `cluster_worlds.WORLDS` and a real control plane."""
 
 from __future__ import annotations
 
