@@ -122,6 +122,7 @@ class ControlPlane:
     async def start(cls, options: Options | None = None) -> ControlPlane:
         """As :meth:`started`, but whoever calls it closes it."""
         binary = await asyncio.to_thread(ensure_binary)
+        cls.clear_away_the_dead()
         for tries_left in reversed(range(STARTS_MAX)):
             plane = cls(options or Options(), binary)
             try:
@@ -157,6 +158,17 @@ class ControlPlane:
         await self._until(ends, kwok, lambda: self._healthy(f"https://127.0.0.1:{self.kubelet_port}", "/healthz"))
         # Pods are refused in a namespace whose default account is not there yet.
         await self._until(ends, manager, lambda: self._exists("/api/v1/namespaces/default/serviceaccounts/default"))
+
+    @staticmethod
+    def clear_away_the_dead() -> None:
+        """Removes the folders of control planes whose owner is gone; every start does it."""
+        for old in _home().glob(f"{FOLDER_PREFIX}*/lock"):
+            try:
+                with old.open("r+") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(old.parent, ignore_errors=True)
+            except OSError:
+                continue  # it has an owner, or is another user's
 
     def close(self) -> None:
         """Ends every program and removes the folder."""
@@ -525,22 +537,19 @@ async def _answers(url: str) -> bool:
         return False
 
 
-def _folder() -> tuple[Path, TextIO]:
-    """A new folder with a lock that is held for as long as its owner lives; those of dead owners are removed."""
-    home = Path(tempfile.gettempdir())
+def _home() -> Path:
+    """Where folders of control planes are made."""
     try:
         if shutil.disk_usage(MEMORY_FOLDER).free >= MEMORY_BYTES_MIN and os.access(MEMORY_FOLDER, os.W_OK):
-            home = MEMORY_FOLDER
+            return MEMORY_FOLDER
     except OSError:
         pass  # this system has no such folder
-    for old in home.glob(f"{FOLDER_PREFIX}*/lock"):
-        try:
-            with old.open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(old.parent, ignore_errors=True)
-        except OSError:
-            continue  # it has an owner, or is another user's
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=home))
+    return Path(tempfile.gettempdir())
+
+
+def _folder() -> tuple[Path, TextIO]:
+    """A new folder with a lock that is held for as long as its owner lives."""
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=_home()))
     held = (folder / "lock").open("w")
     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return folder, held
