@@ -63,6 +63,7 @@ def job_seen(raw: Raw) -> JobSeen:
         completed_indexes=indexes(status.get("completedIndexes")),
         failed_indexes=indexes(status.get("failedIndexes")),
         uncounted=bool(uncounted.get("succeeded") or uncounted.get("failed")),
+        suspended=bool((raw.get("spec") or {}).get("suspend")),
     )
 
 

@@ -51,6 +51,8 @@ class JobSeen:
     failed_indexes: frozenset[int] = frozenset()
     uncounted: bool = False
     """Pods have ended that the Job controller has not counted yet."""
+    suspended: bool = False
+    """Somebody (a person, or a queueing controller) has taken its pods away; it makes none until it is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
