@@ -124,4 +124,4 @@ def purge_dead_letters(
                                 dead_queue, mine, save=keep, tell=tell, stopped=interrupted, turn=lambda: nullcontext()
                             )
 
-        finish("purged", act, interrupted, results, len(letters))
+        finish("purged", act(), interrupted, results, len(letters))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from dispatcher.cli.dead_letters import (
     queue_names,
     selected,
 )
-from dispatcher.cli.long_act import Interrupted, progress_of
+from dispatcher.cli.long_act import Interrupted, carried_out, progress_of, tell_end
 from dispatcher.cli.shared import (
     PIPE_WIDTH,
     ConfigDir,
@@ -42,7 +42,7 @@ from dispatcher.cli.shared import (
     say,
     told,
 )
-from dispatcher.errors import DispatcherError, LookFailed, OutcomeUnknown
+from dispatcher.errors import LookFailed
 from dispatcher.render import reasons_view
 from dispatcher.running import NotReachable
 from dispatcher.settings import load
@@ -170,7 +170,7 @@ def replay_dead_letters(
                         stopped=interrupted,
                     )
 
-    finish("replayed", act, interrupted, results, len(letters))
+    finish("replayed", act(), interrupted, results, len(letters))
 
 
 def must_restrict(restricts: bool, everything: bool, execute: bool) -> None:
@@ -190,27 +190,12 @@ def tell_plan(verb: str, letters: Sequence[Letter], now: datetime, *, as_json: b
     say(f"would {verb} {counted(len(letters), 'dead letter')}" + ("; --yes does it" if letters else ""))
 
 
-def finish(did: str, act: Any, interrupted: Interrupted, results: Sequence[Result], total: int) -> None:
+def finish(
+    did: str, work: Coroutine[Any, Any, None], interrupted: Interrupted, results: list[Result], total: int
+) -> None:
     """Acts, says what came of it, and ends the command with the exit code that tells the same."""
-    fault: DispatcherError | None = None
-    try:
-        interrupted.run(act())
-    except KeyboardInterrupt:
-        pass
-    except DispatcherError as error:
-        fault = error
-    counts = Counter(result.became.value for result in results)
-    text = f"{did} {counts.pop(did, 0)} of {counted(total, 'dead letter')}"
-    text += "".join(f"; {count} {_WORDS.get(became, became)}" for became, count in sorted(counts.items()))
-    say(text + ("" if len(results) == total else f"; {total - len(results)} were not tried"))
-    if isinstance(fault, LookFailed | OutcomeUnknown):
-        raise NotReachable(f"{fault}; what was not told as {did} is still there: run the same command again") from fault
-    if fault is not None:
-        raise fault
-    if interrupted() and len(results) < total:
-        raise typer.Exit(Exit.INTERRUPTED)
-    if not all(result.became.is_well for result in results):
-        raise typer.Exit(Exit.FAILED)
+    fault = carried_out(work, interrupted)
+    tell_end(did, "dead letter", _WORDS, [each.became for each in results], total, fault, interrupted)
 
 
 def by_reason(reasons: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What commands share that act on many messages one by one: how far they are, and how they are interrupted.
+"""What commands share that act on many messages one by one: how far they are, how they are interrupted, how they end.
 
 Decides that the first Ctrl-C lets the message at hand be finished and the second one ends at once.
 """
@@ -8,14 +8,18 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dispatcher.cli.shared import say
+from dispatcher.cli.shared import Exit, counted, say
+from dispatcher.errors import DispatcherError, LookFailed, OutcomeUnknown
+from dispatcher.running import NotReachable
 
 T = TypeVar("T")
 
@@ -71,3 +75,53 @@ def progress_of(what: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(what, total=total)
         yield lambda: progress.advance(bar)
+
+
+class Became(Protocol):
+    """What became of one message: a word, and whether nothing is left to do about it."""
+
+    @property
+    def value(self) -> str:
+        """The word."""
+        ...
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is left to do about it."""
+        ...
+
+
+def carried_out(work: Coroutine[Any, Any, None], interrupted: Interrupted) -> DispatcherError | None:
+    """Runs the work; the failure that ended it, if one did. What was done until then stays done."""
+    try:
+        interrupted.run(work)
+    except KeyboardInterrupt:
+        return None
+    except DispatcherError as error:
+        return error
+    return None
+
+
+def tell_end(
+    did: str,
+    what: str,
+    words: Mapping[str, str],
+    became: Sequence[Became],
+    total: int,
+    fault: DispatcherError | None,
+    interrupted: Interrupted,
+) -> None:
+    """Says what came of it all, and ends the command with the exit code that tells the same."""
+    counts = Counter(each.value for each in became)
+    text = f"{did} {counts.pop(did, 0)} of {counted(total, what)}"
+    text += "".join(f"; {count} {words.get(word, word)}" for word, count in sorted(counts.items()))
+    left = total - len(became)
+    say(text + (f"; {left} not tried" if left else ""))
+    if isinstance(fault, LookFailed | OutcomeUnknown):
+        raise NotReachable(f"{fault}; what was not {did} is still there: run the same command again") from fault
+    if fault is not None:
+        raise fault
+    if interrupted() and left:
+        raise typer.Exit(Exit.INTERRUPTED)
+    if not all(each.is_well for each in became):
+        raise typer.Exit(Exit.FAILED)

@@ -112,8 +112,7 @@ class DeadLetterQueue:
         leaving early (``aclosing``). Raises LookFailed; OutOfReach where too many others stand before them.
         """
         for number in sorted(set(deferred)):
-            found = await self._taking.by_number(number)
-            if found is not None:
+            for found in await self._taking.by_number(number):
                 yield [TakenLetter(_dead_message(found.received, deferred=True), found)]
         async with aclosing(self._taking.sweep(numbers, at_once)) as sweeping:
             async for taken in sweeping:

@@ -90,13 +90,13 @@ class Taking:
                     "half a lock; replay or purge those first, or let the queue lock for longer (up to 5 minutes)"
                 )
 
-    async def by_number(self, number: int) -> Taken | None:
-        """Takes one that was deferred; None if it cannot be had now. Raises LookFailed."""
+    async def by_number(self, *numbers: int) -> Sequence[Taken]:
+        """Takes those that were deferred, all of them in one request; none if one cannot be had. Raises LookFailed."""
 
         async def once() -> Sequence[ServiceBusReceivedMessage]:
             async with self._pace.turn():
                 return await self._steward.run(
-                    lambda receiver: receiver.receive_deferred_messages([number]),
+                    lambda receiver: receiver.receive_deferred_messages(list(numbers)),
                     self._config.operation_timeout_seconds,
                 )
 
@@ -104,9 +104,9 @@ class Taking:
             found = await patiently(once, self._config.operation_timeout_seconds)
         except (ServiceBusError, TimeoutError, OSError) as error:
             if answer_to(error) is Answer.NOT_FOUND:
-                return None
-            raise LookFailed(f"receiving message {number} failed: {refusal(error) or told(error)}") from error
-        return Taken(found[0], None) if found else None
+                return []
+            raise LookFailed(f"receiving deferred messages failed: {refusal(error) or told(error)}") from error
+        return [Taken(each, None) for each in found]
 
     async def complete(self, taken: Taken) -> Answer:
         """Removes one that was taken. CONFLICT: its lock was lost; UNKNOWN: it may be gone or not.

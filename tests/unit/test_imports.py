@@ -37,8 +37,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "render": ("core",),
     "enqueue": ("core", "errors", "ports", "queue"),
     "dead_letters": ("core", "errors", "ports", "queue"),
+    "releasing": ("core", "errors", "ports", "queue"),
     "demo": ("core", "errors", "settings", "running", "render"),
-    "cli": ("core", "errors", "service", "simulator", "running", "render", "enqueue", "dead_letters", "demo", *EDGES),
+    "cli": (
+        "core", "errors", "service", "simulator", "running", "render", "enqueue", "dead_letters", "releasing", "demo",
+        *EDGES,
+    ),
 }  # fmt: skip
 """Every room, and the rooms that it may know beside itself. A room that is not here has no place yet."""
 

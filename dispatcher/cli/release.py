@@ -1,0 +1,168 @@
+"""``dispatcher release``: deferred backlog becomes ordinary messages again, for a rollback or to uninstall."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dispatcher.cli.app import app
+from dispatcher.cli.dead_letters import queue_names
+from dispatcher.cli.long_act import Interrupted, carried_out, progress_of, tell_end
+from dispatcher.cli.shared import (
+    ConfigDir,
+    DataDirOption,
+    JsonOption,
+    connection_string,
+    counted,
+    local_overrides,
+    say,
+    told,
+)
+from dispatcher.errors import DispatcherError
+from dispatcher.running import NotReachable
+from dispatcher.settings import Settings, load
+
+if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
+    from dispatcher.core.work import ItemId
+    from dispatcher.ports import Lease
+    from dispatcher.releasing import Deferred, Released
+
+_WORDS = {
+    "gone": "no longer there",
+    "locked": "locked by another receiver: try again in a minute",
+    "too_large": "too large for the queue with what a release adds",
+    "not_removed": "sent, but the deferred message is still there: the next time the queue swallows the copy",
+}
+
+
+@app.command()
+@told
+def release(
+    queue: Annotated[str | None, typer.Option(help="Only this queue; default: all of the configuration.")] = None,
+    execute: Annotated[
+        bool, typer.Option("--yes", "--execute", help="Do it; without, only tell what would be.")
+    ] = False,
+    in_flight: Annotated[
+        bool, typer.Option("--in-flight", help="Also items that an attempt has: what runs on may run twice.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where a dispatcher leads, or nobody can tell: items may run twice.")
+    ] = False,
+    config: ConfigDir = Path("config"),
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Return deferred backlog to its queue as ordinary messages, so that any consumer can receive it.
+
+    The dispatcher defers messages that wait or run; other programs do not see those. Stop it first: while one leads,
+    this is refused. Without --yes nothing happens: it tells how many would be released. Each message is sent anew
+    before the deferred one is removed, so that an interruption loses nothing; to go on, run the same command again.
+    The item keeps its sender's id as the property original_message_id.
+    """
+    settings = load(config, local=True, overrides=local_overrides(data_dir=data_dir))
+    names = queue_names(queue, settings, config)
+    interrupted = Interrupted()
+    results: list[Released] = []
+    plan = _Plan()
+
+    async def act() -> None:
+        from dispatcher.queue.backlog import DeferredBacklog
+        from dispatcher.queue.config import ServiceBusConfig
+        from dispatcher.queue.resending import CopySender
+        from dispatcher.releasing import look
+        from dispatcher.releasing import release as release_each
+
+        async with AsyncExitStack() as stack:
+            world = await stack.enter_async_context(_opened(settings, force=force))
+            if world.lease is not None and not await world.lease.acquire() and not force:
+                raise DispatcherError("a dispatcher leads: stop it first, or say --force and let items run twice")
+            backlogs = []
+            for name in names:
+                where = ServiceBusConfig(queue=name, connection_string=lambda: world.secret)
+                backlog = await stack.enter_async_context(DeferredBacklog(where))
+                found = await look(backlog, world.claimed)
+                plan.in_flight += found.in_flight
+                chosen = sorted(found.free + (found.in_flight if in_flight else []), key=lambda d: d.sequence_number)
+                plan.chosen += chosen
+                backlogs.append((where, backlog, chosen))
+            if not execute:
+                return
+            with progress_of("releasing", len(plan.chosen)) as advance:
+
+                def tell(result: Released) -> None:
+                    results.append(result)
+                    advance()
+                    if as_json:
+                        print(json.dumps(result.to_json()), flush=True)
+
+                for where, backlog, chosen in backlogs:
+                    sender = await stack.enter_async_context(CopySender(where))
+                    lease = None if force else world.lease
+                    await release_each(backlog, sender, chosen, lease=lease, tell=tell, stopped=interrupted)
+
+    fault = carried_out(act(), interrupted)
+    if plan.in_flight and not in_flight:
+        attempts = sorted({each.claimed_by or "-" for each in plan.in_flight})
+        say(
+            f"{counted(len(plan.in_flight), 'item')} in flight with {', '.join(attempts[:3])}"
+            f"{f' and {len(attempts) - 3} more' if len(attempts) > 3 else ''} left alone: let the dispatcher finish "
+            "them, or say --in-flight"
+        )
+    if execute or fault is not None:
+        became = [each.became for each in results]
+        tell_end("released", "message", _WORDS, became, len(plan.chosen), fault, interrupted)
+        return
+    for each in plan.chosen if as_json else ():
+        print(json.dumps({**each.to_json(), "became": "would_release"}))
+    say(f"would release {counted(len(plan.chosen), 'message')}" + ("; --yes does it" if plan.chosen else ""))
+
+
+class _Plan:
+    """What was found, and what of it is to be released."""
+
+    def __init__(self) -> None:
+        self.chosen: list[Deferred] = []
+        self.in_flight: list[Deferred] = []
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """Where to act, and what must be known before."""
+
+    secret: str
+    lease: Lease | None
+    claimed: Mapping[ItemId, str]
+
+    def __repr__(self) -> str:
+        return "_World()"
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, *, force: bool) -> AsyncIterator[_World]:
+    """The namespace that is configured; else the local data directory."""
+    from dispatcher.releasing import claims
+    from dispatcher.running import find_service
+    from dispatcher.service.offline import open_beside_service, open_data_dir
+
+    if settings.service_bus.connection_string is not None:
+        if not force:
+            raise DispatcherError(
+                "this version cannot read the records of a cluster, so it cannot tell whether a dispatcher leads and "
+                "which items are in flight: stop the dispatcher, see that no Job of it runs, then say --force"
+            )
+        yield _World(connection_string(settings), None, {})
+        return
+    try:
+        find_service(settings.local.data_dir)
+        runs = True
+    except NotReachable:
+        runs = False
+    opened = open_beside_service(settings, connection_string(settings)) if runs and force else open_data_dir(settings)
+    async with opened as offline:
+        yield _World(offline.connection_string, offline.lease, await claims(offline.store))

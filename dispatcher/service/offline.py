@@ -1,0 +1,76 @@
+"""A local data directory, opened by a command: the broker on a port of its own, the records, the lease.
+
+For commands that put things in order between two runs. Decides nothing: nothing is received, launched or watched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from dispatcher.embedded.broker import Broker, BrokerError
+from dispatcher.embedded.lease import EmbeddedLease
+from dispatcher.embedded.ledger_store import EmbeddedLedgerStore
+from dispatcher.embedded.objects import ObjectStore
+from dispatcher.errors import DispatcherError
+from dispatcher.ports import Lease, LedgerStore
+from dispatcher.service.data_dir import DataDir
+from dispatcher.service.wiring import SystemClock, broker_config
+from dispatcher.settings import Settings
+
+__all__ = ["Offline", "open_beside_service", "open_data_dir"]
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """What there is to work with."""
+
+    connection_string: str
+    store: LedgerStore
+    lease: Lease | None
+    """None where a service runs and holds it."""
+
+    def __repr__(self) -> str:
+        return "Offline()"
+
+
+@asynccontextmanager
+async def open_data_dir(settings: Settings) -> AsyncIterator[Offline]:
+    """Holds the folder while the block lasts, so that no service can start on it.
+
+    Raises BadConfiguration if one runs on it, and DispatcherError where there is nothing or it cannot be opened.
+    """
+    folder = DataDir(settings.local.data_dir)
+    if not folder.broker_journal.exists():
+        raise DispatcherError(f"{folder.path} holds no queues: name the folder of a local service with --data-dir")
+    with folder:
+        store = ObjectStore(folder.object_store)
+        await store.open()
+        try:
+            config = replace(broker_config(settings, folder.broker_journal, folder.broker_key()), port=0)
+            try:
+                async with Broker(config) as broker:
+                    lease = EmbeddedLease(store, SystemClock())
+                    try:
+                        yield Offline(broker.connection_string, EmbeddedLedgerStore(store), lease)
+                    finally:
+                        await lease.release()
+            except BrokerError as error:
+                raise DispatcherError(f"the queues of {folder.path} cannot be opened: {error}") from error
+        finally:
+            await store.close()
+
+
+@asynccontextmanager
+async def open_beside_service(settings: Settings, connection_string: str) -> AsyncIterator[Offline]:
+    """The same while a service runs on the folder: its broker, its records, and no lease.
+
+    What is done with it the service does not know of.
+    """
+    store = ObjectStore(DataDir(settings.local.data_dir).object_store)
+    await store.open()
+    try:
+        yield Offline(connection_string, EmbeddedLedgerStore(store), None)
+    finally:
+        await store.close()
