@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,9 +28,8 @@ from dispatcher.running import NotReachable
 from dispatcher.settings import Settings, load
 
 if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
-    from dispatcher.core.work import ItemId
-    from dispatcher.ports import Lease
     from dispatcher.releasing import Deferred, Released
+    from dispatcher.service.offline import Offline
 
 _WORDS = {
     "gone": "no longer there",
@@ -75,18 +73,19 @@ def release(
         from dispatcher.queue.backlog import DeferredBacklog
         from dispatcher.queue.config import ServiceBusConfig
         from dispatcher.queue.resending import CopySender
-        from dispatcher.releasing import look
+        from dispatcher.releasing import claims, look
         from dispatcher.releasing import release as release_each
 
         async with AsyncExitStack() as stack:
             world = await stack.enter_async_context(_opened(settings, force=force))
             if world.lease is not None and not await world.lease.acquire() and not force:
                 raise DispatcherError("a dispatcher leads: stop it first, or say --force and let items run twice")
+            claimed = await claims(world.store) if world.store is not None else {}
             backlogs = []
             for name in names:
-                where = ServiceBusConfig(queue=name, connection_string=lambda: world.secret)
+                where = ServiceBusConfig(queue=name, connection_string=lambda: world.connection_string)
                 backlog = await stack.enter_async_context(DeferredBacklog(where))
-                found = await look(backlog, world.claimed)
+                found = await look(backlog, claimed)
                 plan.in_flight += found.in_flight
                 chosen = sorted(found.free + (found.in_flight if in_flight else []), key=lambda d: d.sequence_number)
                 plan.chosen += chosen
@@ -131,24 +130,11 @@ class _Plan:
         self.in_flight: list[Deferred] = []
 
 
-@dataclass(frozen=True, slots=True)
-class _World:
-    """Where to act, and what must be known before."""
-
-    secret: str
-    lease: Lease | None
-    claimed: Mapping[ItemId, str]
-
-    def __repr__(self) -> str:
-        return "_World()"
-
-
 @asynccontextmanager
-async def _opened(settings: Settings, *, force: bool) -> AsyncIterator[_World]:
+async def _opened(settings: Settings, *, force: bool) -> AsyncIterator[Offline]:
     """The namespace that is configured; else the local data directory."""
-    from dispatcher.releasing import claims
     from dispatcher.running import find_service
-    from dispatcher.service.offline import open_beside_service, open_data_dir
+    from dispatcher.service.offline import Offline, open_beside_service, open_data_dir
 
     if settings.service_bus.connection_string is not None:
         if not force:
@@ -156,7 +142,7 @@ async def _opened(settings: Settings, *, force: bool) -> AsyncIterator[_World]:
                 "this version cannot read the records of a cluster, so it cannot tell whether a dispatcher leads and "
                 "which items are in flight: stop the dispatcher, see that no Job of it runs, then say --force"
             )
-        yield _World(connection_string(settings), None, {})
+        yield Offline(connection_string(settings), None, None)
         return
     try:
         find_service(settings.local.data_dir)
@@ -165,4 +151,4 @@ async def _opened(settings: Settings, *, force: bool) -> AsyncIterator[_World]:
         runs = False
     opened = open_beside_service(settings, connection_string(settings)) if runs and force else open_data_dir(settings)
     async with opened as offline:
-        yield _World(offline.connection_string, offline.lease, await claims(offline.store))
+        yield offline

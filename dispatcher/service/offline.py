@@ -27,9 +27,10 @@ class Offline:
     """What there is to work with."""
 
     connection_string: str
-    store: LedgerStore
+    store: LedgerStore | None
+    """Where claims are; None where they cannot be read."""
     lease: Lease | None
-    """None where a service runs and holds it."""
+    """None where a service runs and holds it, or where there is none to be had."""
 
     def __repr__(self) -> str:
         return "Offline()"
