@@ -86,12 +86,12 @@ class DataDir:
         if path.exists() and (key := path.read_text(encoding="ascii").strip()):
             return key
         key = secrets.token_hex(24)
-        _write_private(path, key)
+        write_private(path, key)
         return key
 
     def announce(self, facts: RunningFacts) -> None:
         """Writes how to reach the service, once everything is there."""
-        _write_private(self.connection_string_file, facts.connection_string)
+        write_private(self.connection_string_file, facts.connection_string)
         content: dict[str, Any] = {
             "format": "burst-dispatcher.service",
             "version": SERVICE_FORMAT_VERSION,
@@ -131,7 +131,8 @@ class RunningFacts:
         return f"RunningFacts(url={self.url!r}, queues={self.queues!r})"
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that its owner alone can read, whole or not at all. Raises OSError."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +29,7 @@ from dispatcher.queue.service_bus import ServiceBusQueue
 from dispatcher.reconciler import Reconciler
 from dispatcher.service.data_dir import DataDir, RunningFacts
 from dispatcher.service.loop import CycleLoop
+from dispatcher.service.signals import until_signalled
 from dispatcher.service.wiring import (
     RandomIds,
     SystemClock,
@@ -219,20 +219,7 @@ class LocalService:
 async def run_local(settings: Settings, config_folder: Path, started: Callable[[str], None]) -> None:
     """Runs the service until SIGTERM or SIGINT. Raises DispatcherError for what keeps it from starting."""
     stop = asyncio.Event()
-    with _until_signalled(stop):
+    with until_signalled(stop):
         async with LocalService(settings, config_folder) as service:
             started(service.url)
             await service.run(stop)
-
-
-@contextmanager
-def _until_signalled(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)

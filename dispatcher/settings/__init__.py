@@ -7,6 +7,7 @@
     mistakes     what is wrong, where, and the remedy; one line each
     checks       what only shows when several settings are looked at together
     loading      all of it in order: `load` for those who run, `examine` for those who check
+    broker       a file of its own: what `dispatcher broker serve` is told
 
 Decides what a valid configuration is. Knows nothing of what is done with it.
 """

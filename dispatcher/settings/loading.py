@@ -14,13 +14,12 @@ from typing import Any
 import yaml
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 
 from dispatcher.errors import BadConfiguration
 from dispatcher.settings.broker_checks import broker_mistakes_of, broker_warnings_of
 from dispatcher.settings.checks import Context, Pieces, mistakes_of, warnings_of
-from dispatcher.settings.mistakes import Location, Mistake, did_you_mean, translate
+from dispatcher.settings.mistakes import Location, Mistake, did_you_mean, translate, worth_telling
 from dispatcher.settings.models import ENV_DELIMITER, ENV_PREFIX, Settings
 from dispatcher.settings.yaml_file import YamlFile, read_yaml
 
@@ -182,18 +181,11 @@ def _validated(raw: dict[str, Any], places: _Places) -> tuple[Settings | None, l
     try:
         return Settings(**raw), []
     except ValidationError as error:
-        found = error.errors(include_url=False)
-    # A list of which no entry can be read is called too short as well: the entries' own lines say it better.
-    told = [each for each in found if each["type"] != "too_short" or not _anything_below(each["loc"], found)]
-    return None, [(each["loc"], translate(each, Settings, places.of)) for each in told]
+        return None, [(each["loc"], translate(each, Settings, places.of)) for each in worth_telling(error)]
 
 
 def _file_of(files: tuple[YamlFile, YamlFile], location: Location) -> YamlFile:
     return files[1] if location[:1] == ("tasks",) else files[0]
-
-
-def _anything_below(location: Location, found: list[ErrorDetails]) -> bool:
-    return any(len(each["loc"]) > len(location) and each["loc"][: len(location)] == location for each in found)
 
 
 def _misplaced(dispatcher_file: YamlFile, tasks_file: YamlFile) -> list[Mistake]:
@@ -235,11 +227,7 @@ class _Places:
         for name, values in reversed(self._sources):
             if self._names(values, location):
                 return f"from {name}"
-        file = _file_of(self._files, location)
-        for length in range(len(location), 0, -1):
-            if location[:length] in file.lines:
-                return f"{file.name}, line {file.lines[location[:length]]}"
-        return file.name
+        return _file_of(self._files, location).place(location)
 
     def _names(self, values: Any, location: Location) -> bool:
         for depth, step in enumerate(location):

@@ -13,7 +13,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -59,6 +59,19 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     if close:
         return f"did you mean {close[0]}?"
     return otherwise or f"known are {', '.join(words)}"
+
+
+def worth_telling(error: ValidationError) -> list[ErrorDetails]:
+    """What pydantic found, without what follows from the rest.
+
+    A list of which no entry can be read is called too short as well: the entries' own lines say it better.
+    """
+    found = error.errors(include_url=False)
+    return [each for each in found if each["type"] != "too_short" or not _anything_below(each["loc"], found)]
+
+
+def _anything_below(location: Location, found: list[ErrorDetails]) -> bool:
+    return any(len(each["loc"]) > len(location) and each["loc"][: len(location)] == location for each in found)
 
 
 def translate(error: ErrorDetails, root: type[BaseModel], place_of: Callable[[Location], str]) -> Mistake:

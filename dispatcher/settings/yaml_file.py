@@ -27,6 +27,13 @@ class YamlFile:
     mistakes: tuple[Mistake, ...] = ()
     readable: bool = True
 
+    def place(self, location: Location) -> str:
+        """The line of what stands there, or of the nearest thing around it."""
+        for length in range(len(location), 0, -1):
+            if location[:length] in self.lines:
+                return f"{self.name}, line {self.lines[location[:length]]}"
+        return self.name
+
 
 def read_yaml(path: Path) -> YamlFile:
     """Reads a file; whatever keeps it from being read is in the answer, not raised."""
