@@ -116,7 +116,8 @@ def tell_end(
     text = f"{did} {counts.pop(did, 0)} of {counted(total, what)}"
     text += "".join(f"; {count} {words.get(word, word)}" for word, count in sorted(counts.items()))
     left = total - len(became)
-    say(text + (f"; {left} not tried" if left else ""))
+    if fault is None or became:
+        say(text + (f"; {left} not tried" if left else ""))
     if isinstance(fault, LookFailed | OutcomeUnknown):
         raise NotReachable(f"{fault}; what was not {did} is still there: run the same command again") from fault
     if fault is not None:

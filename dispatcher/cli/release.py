@@ -23,8 +23,7 @@ from dispatcher.cli.shared import (
     say,
     told,
 )
-from dispatcher.errors import DispatcherError
-from dispatcher.running import NotReachable
+from dispatcher.errors import BadConfiguration, DispatcherError
 from dispatcher.settings import Settings, load
 
 if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
@@ -133,7 +132,6 @@ class _Plan:
 @asynccontextmanager
 async def _opened(settings: Settings, *, force: bool) -> AsyncIterator[Offline]:
     """The namespace that is configured; else the local data directory."""
-    from dispatcher.running import find_service
     from dispatcher.service.offline import Offline, open_beside_service, open_data_dir
 
     if settings.service_bus.connection_string is not None:
@@ -144,11 +142,11 @@ async def _opened(settings: Settings, *, force: bool) -> AsyncIterator[Offline]:
             )
         yield Offline(connection_string(settings), None, None)
         return
-    try:
-        find_service(settings.local.data_dir)
-        runs = True
-    except NotReachable:
-        runs = False
-    opened = open_beside_service(settings, connection_string(settings)) if runs and force else open_data_dir(settings)
-    async with opened as offline:
+    async with AsyncExitStack() as stack:
+        try:
+            offline = await stack.enter_async_context(open_data_dir(settings))
+        except BadConfiguration:  # a service runs on the folder
+            if not force:
+                raise
+            offline = await stack.enter_async_context(open_beside_service(settings, connection_string(settings)))
         yield offline
