@@ -259,14 +259,17 @@ class ControlPlane:
         (self.folder / "tokens.csv").chmod(0o600)
         return {user.name: user.token for user in users}
 
-    def write_kubeconfig(self, name: str, token: str, namespace: str = "default") -> Path:
-        """A kubeconfig for whoever holds that token, in the control plane's folder."""
+    def write_kubeconfig(self, name: str, token: str, namespace: str = "default", *, server: str | None = None) -> Path:
+        """A kubeconfig for whoever holds that token, in the control plane's folder; ``server``: a proxy's URL."""
         path = self.folder / f"{name}.kubeconfig"
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [
-                {"name": "testbed", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}
+                {
+                    "name": "testbed",
+                    "cluster": {"server": server or self.url, "certificate-authority": str(self.ca_file)},
+                }
             ],
             "users": [{"name": name, "user": {"token": token}}],
             "contexts": [{"name": name, "context": {"cluster": "testbed", "user": name, "namespace": namespace}}],
@@ -506,12 +509,15 @@ class ControlPlane:
         self.programs[program].signal(number)
 
     async def restart(self, program: str) -> None:
-        """Kills a program and starts it again; for the API server, until it is ready. Nothing is lost but the
-        watches."""
+        """Kills a program and starts it again; for the API server, until it is ready. Nothing is lost but watches.
+
+        KWOK begins anew with the API server: it never repeats a request whose answer was cut off.
+        """
         self.programs[program].restart()
         if program == "kube-apiserver":
             ends = time.monotonic() + READY_SECONDS_MAX
             await self._until(ends, self.programs[program], lambda: self._healthy(self.url))
+            self.programs["kwok"].restart()
 
     async def _schedulable(self, name: str) -> bool:
         node = await self.api.get(f"/api/v1/nodes/{name}")

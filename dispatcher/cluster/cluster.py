@@ -89,7 +89,7 @@ class KubernetesCluster:
         except NoAnswer as error:
             log.warning("job.create_unanswered", job=name, error=str(error))
             return Created(Answer.UNKNOWN, text=str(error))
-        if reply.doubtful:
+        if reply.doubtful or reply.status == 409:  # a 409 of another reason: an admission plugin met another writer
             return Created(Answer.UNKNOWN, text=reply.text)
         return Created(Answer.REFUSED, text=reply.text)
 
