@@ -21,6 +21,7 @@ from dispatcher.errors import BadMessage
 from dispatcher.ports import DeadLetter, Message
 from dispatcher.queue.cloud_events import MESSAGE_ID_LENGTH_MAX
 from dispatcher.queue.envelope import Envelope, opened
+from dispatcher.queue.replays import carried_id
 from dispatcher.queue.strict_json import compact
 from dispatcher.queue.task_table import QueueRules, TaskTable
 from dispatcher.queue.words import SNIPPET_MAX, bad, clipped, joined, kind, listed, quoted, shown
@@ -94,7 +95,12 @@ def dead_letter(error: BadMessage) -> DeadLetter:
 
 
 def _message_id(message: Message, envelope: Envelope) -> str:
-    """The application's own id, or the event's, or one that at least is the message's alone."""
+    """The application's own id, or the event's, or one that at least is the message's alone.
+
+    A message that was sent anew, from the dead-letter queue or out of the backlog, is still the item that it was.
+    """
+    if carried := carried_id(message):
+        return carried
     if message.message_id:
         return message.message_id
     if envelope.event_id is None:

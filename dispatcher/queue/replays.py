@@ -20,12 +20,15 @@ from datetime import datetime
 from typing import Any
 
 from dispatcher.core.units import to_text
+from dispatcher.errors import BadMessage
 from dispatcher.ports import Message
+from dispatcher.queue.cloud_events import event_in
 
 __all__ = [
     "DEAD_LETTER_PROPERTIES",
     "HISTORY_CHARS_MAX",
     "Replay",
+    "carried_id",
     "copy_id",
     "history",
     "original_enqueued_at",
@@ -74,12 +77,15 @@ class Replay:
         }
 
 
+def carried_id(message: Message) -> str | None:
+    """The id that the item had when its sender sent it, if this is a message that was sent anew."""
+    carried = message.properties.get(ORIGINAL_ID)
+    return carried if isinstance(carried, str) and 0 < len(carried) <= _ID_MAX else None
+
+
 def original_id(message: Message) -> str:
     """The id of the item that the message asks for: what its sender called it, however often it was sent anew."""
-    carried = message.properties.get(ORIGINAL_ID)
-    if isinstance(carried, str) and 0 < len(carried) <= _ID_MAX:
-        return carried
-    return message.message_id or f"sequence-{message.sequence_number}"
+    return carried_id(message) or message.message_id or _event_id(message) or f"sequence-{message.sequence_number}"
 
 
 def original_enqueued_at(message: Message) -> str:
@@ -128,6 +134,14 @@ def replayed_properties(message: Message, reason: str, now: datetime) -> dict[st
 def released_properties(message: Message) -> dict[str, str | int]:
     """What the copy of a message that was only deferred carries beside the properties that it had."""
     return {ORIGINAL_ID: original_id(message), ORIGINAL_ENQUEUED_AT: original_enqueued_at(message)}
+
+
+def _event_id(message: Message) -> str | None:
+    try:
+        event = event_in(message)
+    except BadMessage:
+        return None
+    return event.id if event is not None and 0 < len(event.id) <= _ID_MAX else None
 
 
 def _replay(entry: Mapping[str, Any]) -> Replay:
