@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,31 @@ async def get_json(url: str, path: str) -> dict[str, Any]:
         ) from None
     if not isinstance(answer, dict):
         raise NotReachable(f"{address} does not answer like a dispatcher: is this its address?")
+    return answer
+
+
+async def _ask(url: str, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, Any]:
+    async with (
+        aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+        session.request(method, url.rstrip("/") + path, json=body) as response,
+    ):
+        return response.status, await response.json(content_type=None)
+
+
+def ask_broker(url: str, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """One answer of a broker's HTTP API. Raises NotReachable, and DispatcherError with the broker's own sentence."""
+    try:
+        status, answer = asyncio.run(_ask(url, method, path, body))
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+        why = "no answer within 10 s" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        raise NotReachable(
+            f"no broker answers at {url} ({why}): start one with `dispatcher broker serve --faults-port 5673`, "
+            "or name another with --url"
+        ) from None
+    if not isinstance(answer, dict):
+        raise NotReachable(f"{url} does not answer like a broker: is this its address?")
+    if status >= 400:
+        raise DispatcherError(str(answer.get("error", f"{url} answered {status}")))
     return answer
 
 

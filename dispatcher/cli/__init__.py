@@ -10,6 +10,7 @@ Exit codes: 0 all well; 1 it failed; 2 wrong usage or configuration; 3 the servi
 from __future__ import annotations
 
 from dispatcher.cli import (  # noqa: F401 - importing them adds their commands
+    broker,
     check,
     dead_letters,
     dead_letters_purge,
