@@ -15,8 +15,11 @@ from typing import NamedTuple
 from dispatcher.core.trace import TraceContext
 from dispatcher.core.units import Resources
 
-
 _PLACEHOLDER = re.compile(r"\{(id|task|tenant)\}")
+
+
+TENANT_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+"""What a tenant may be called."""
 
 
 class ItemId(NamedTuple):

@@ -87,9 +87,9 @@ def _structured(message: Message) -> Event:
         bad("bad_message", "The body is a list of events. Send each event as a message of its own.")
     if not isinstance(value, dict):
         bad("bad_message", f"The body is {kind(value)}, not an event. Send an object such as {_EXAMPLE}.")
-    data = value.get("data")
+    data = value.get("data", {})
     if "data_base64" in value:
-        if data is not None:
+        if "data" in value:
             bad("bad_message", "The event has both data and data_base64. Send data alone.")
         data = _decoded(value["data_base64"])
     # null means that an attribute is not set
@@ -112,7 +112,7 @@ def _binary(message: Message, content_type: str) -> Event:
         attributes[attribute] = value
     _must_be_said(attributes)
     event = _judged(amqp.AMQPMessage({}, {amqp.CE_PREFIX_COLON + name: attributes[name] for name in attributes}, b""))
-    data = parsed(message.body) if message.body else None
+    data = parsed(message.body) if message.body else {}
     return _event(event, data, content_type or None, from_properties=True)
 
 
@@ -149,7 +149,7 @@ def _event(event: BaseCloudEvent, data: object, content_type: str | None, *, fro
         type=event.get_type(),
         source=event.get_source(),
         id=event.get_id(),
-        data={} if data is None else data,
+        data=data,
         extensions=event.get_attributes(),
         from_properties=from_properties,
     )
@@ -162,4 +162,4 @@ def _decoded(text: object) -> object:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         bad("bad_message", "data_base64 is not base64. Send JSON as data.")
-    return parsed(data) if data else None
+    return parsed(data) if data else {}

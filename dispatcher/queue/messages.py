@@ -16,7 +16,7 @@ from typing import Any
 
 from jsonschema.exceptions import ValidationError
 
-from dispatcher.core.work import Task, WorkItem
+from dispatcher.core.work import TENANT_PATTERN, Task, WorkItem
 from dispatcher.errors import BadMessage
 from dispatcher.ports import DeadLetter, Message
 from dispatcher.queue.cloud_events import MESSAGE_ID_LENGTH_MAX
@@ -37,7 +37,7 @@ _RESERVED = {
     "payload_ref": "payloads cannot be fetched yet; leave {} out and pass the reference in params",
     "reply_to": "outcomes cannot be sent back yet; leave {} out and follow the item by its message_id",
 }
-_TENANT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_TENANT = re.compile(TENANT_PATTERN)
 
 
 def to_item(message: Message, queue: str, table: TaskTable, rules: QueueRules, received_at: datetime) -> WorkItem:

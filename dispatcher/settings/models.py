@@ -34,6 +34,7 @@ from dispatcher.settings.values import (
     PositiveCount,
     PositiveDuration,
     Subnets,
+    Tenant,
     Usd,
     Zone,
     parse_duration,
@@ -62,7 +63,7 @@ class QueueSettings(Section):
     """The queue's name on the broker."""
     tasks: tuple[str, ...] = Field(min_length=1, examples=["[report]"])
     """The tasks that messages on it may name."""
-    tenants: tuple[str, ...] = Field(default=(DEFAULT_TENANT,), min_length=1, examples=["[default]"])
+    tenants: tuple[Tenant, ...] = Field(default=(DEFAULT_TENANT,), min_length=1, examples=["[default]"])
     """The tenants that messages on it may name; one that names none is taken only where exactly one is listed."""
     priority_max: Count = 0
     """The highest priority that a message may ask for."""

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, TypeAdapter
 
 from dispatcher.core.units import cpu_millis, memory_bytes
+from dispatcher.core.work import TENANT_PATTERN
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT = {
@@ -28,6 +29,7 @@ _UNIT = {
 }
 _DURATION_MAX = timedelta(days=400)
 _ISO = TypeAdapter(timedelta)
+_TENANT = re.compile(TENANT_PATTERN)
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _DNS_LABEL_LENGTH_MAX = 63
 _SUBNET_PREFIX_MAX = 29
@@ -154,6 +156,16 @@ def dns_label(name: str) -> str:
     return name
 
 
+def tenant_name(name: str) -> str:
+    """Holds a tenant to what a message can name."""
+    if not _TENANT.fullmatch(name):
+        usable = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:63].strip("-._") or "acme"
+        raise ValueError(
+            f"{name!r} is no tenant that a message can name (letters, digits, -, _ and . inside); write {usable}"
+        )
+    return name
+
+
 def parse_clock_time(value: Any) -> time:
     """Reads ``08:00``. YAML takes a bare ``18:00`` for a number in base 60, which is read back as what was meant."""
     if isinstance(value, time):
@@ -187,6 +199,7 @@ Zone = Annotated[
     ZoneInfo, BeforeValidator(_zone), PlainSerializer(lambda zone: zone.key, when_used="json"), Field(examples=["UTC"])
 ]
 DnsLabel = Annotated[str, AfterValidator(dns_label), Field(examples=["report"])]
+Tenant = Annotated[str, AfterValidator(tenant_name), Field(examples=["acme"])]
 Count = Annotated[int, Field(ge=0, examples=["100"])]
 PositiveCount = Annotated[int, Field(ge=1, examples=["100"])]
 Percent = Annotated[int, Field(ge=1, le=100, examples=["80"])]

@@ -387,6 +387,10 @@ def test_an_event_type_of_two_tasks_is_told(tmp_path: Path) -> None:
         ({"virtual_node": {"subnet": "10.0.0.1/24"}}, "virtual_node.subnet: 10.0.0.1/24 has host bits set; write 10."),
         ({"virtual_node": {"subnet": "10.0.0.0/30"}}, "virtual_node.subnet: 10.0.0.0/30 has no usable address"),
         ({"virtual_node": {"subnet": 24}}, "virtual_node.subnet: 24 is not a subnet; write a CIDR"),
+        (
+            {"queues": [{**A_QUEUE, "tenants": ["a b"]}]},
+            "queues[0].tenants[0]: 'a b' is no tenant that a message can name",
+        ),
         ({"virtual_node": {"subnet": "fd00::/64"}}, "virtual_node.subnet: fd00::/64 is IPv6"),
         ({"virtual_node": {"address_headroom": 251}}, "virtual_node.address_headroom: 251 leaves nothing of the 251"),
         (
