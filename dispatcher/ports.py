@@ -161,6 +161,8 @@ class Created:
     job: JobSeen | None = None
     already: bool = False
     text: str = ""
+    later: bool = False
+    """The refusal is not the manifest's fault (a quota, a right that is missing): the same create may be taken yet."""
 
 
 @dataclass(frozen=True, slots=True)
