@@ -91,7 +91,7 @@ class KubernetesCluster:
             return Created(Answer.UNKNOWN, text=str(error))
         if reply.doubtful or reply.status == 409:  # a 409 of another reason: an admission plugin met another writer
             return Created(Answer.UNKNOWN, text=reply.text)
-        return Created(Answer.REFUSED, text=reply.text)
+        return Created(Answer.REFUSED, text=reply.text, later=writing.may_pass(reply))
 
     async def delete_jobs(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
         """Marks Jobs; our finalizer keeps them readable, and the Job controller makes no more pods for them."""
