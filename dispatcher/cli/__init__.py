@@ -18,6 +18,7 @@ from dispatcher.cli import (  # noqa: F401 - importing them adds their commands
     enqueue,
     release,
     run,
+    schema,
     status,
 )
 from dispatcher.cli.app import app

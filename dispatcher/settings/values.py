@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, ip_network
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, TypeAdapter, WithJsonSchema
 
 from dispatcher.core.units import cpu_millis, memory_bytes
 from dispatcher.core.work import TENANT_PATTERN
@@ -178,28 +178,68 @@ def parse_clock_time(value: Any) -> time:
     raise ValueError(f"{value!r} is not a time of day; write for example '08:00' or '18:30'")
 
 
+def _written(pattern: str, *also: dict[str, Any], **more: Any) -> WithJsonSchema:
+    """How the published schema says what a text looks like, and what else is taken in its place."""
+    text = {"type": "string", "pattern": f"^{pattern}$", **more}
+    return WithJsonSchema({"anyOf": [text, *also]} if also else text)
+
+
+_A_DURATION = _written(r"(0|P.+|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+)", {"const": 0})
+_A_QUANTITY = _written(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?", {"type": "number", "minimum": 0})
+_A_SUBNET = {"type": "string", "pattern": r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$"}
+
 ClockTime = Annotated[
     time,
     BeforeValidator(parse_clock_time),
     PlainSerializer(lambda clock: f"{clock:%H:%M}", when_used="json"),
     Field(examples=["'08:00'"]),
+    _written("([01]?[0-9]|2[0-3]):[0-5][0-9]"),
 ]
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(duration_text, when_used="json"),
     Field(examples=["30s"]),
+    _A_DURATION,
 ]
 PositiveDuration = Annotated[Duration, AfterValidator(_more_than_nothing)]
-Cpu = Annotated[int, BeforeValidator(_quantity(cpu_millis, "500m or 2")), Field(ge=0, examples=["500m"])]
-Memory = Annotated[int, BeforeValidator(_quantity(memory_bytes, "512Mi or 1.5G")), Field(ge=0, examples=["512Mi"])]
-Usd = Annotated[Decimal, BeforeValidator(_dollars), AfterValidator(_finite), Field(ge=0, examples=["25.00"])]
-Subnets = Annotated[tuple[IPv4Network, ...], BeforeValidator(parse_subnets), Field(examples=["10.240.0.0/24"])]
-Zone = Annotated[
-    ZoneInfo, BeforeValidator(_zone), PlainSerializer(lambda zone: zone.key, when_used="json"), Field(examples=["UTC"])
+Cpu = Annotated[
+    int,
+    BeforeValidator(_quantity(cpu_millis, "500m or 2")),
+    PlainSerializer(lambda millis: f"{millis}m", when_used="json"),
+    Field(ge=0, examples=["500m"]),
+    _A_QUANTITY,
 ]
-DnsLabel = Annotated[str, AfterValidator(dns_label), Field(examples=["report"])]
-Tenant = Annotated[str, AfterValidator(tenant_name), Field(examples=["acme"])]
+Memory = Annotated[
+    int, BeforeValidator(_quantity(memory_bytes, "512Mi or 1.5G")), Field(ge=0, examples=["512Mi"]), _A_QUANTITY
+]
+Usd = Annotated[
+    Decimal,
+    BeforeValidator(_dollars),
+    AfterValidator(_finite),
+    Field(ge=0, examples=["25.00"]),
+    _written(r"\$?[0-9]+(\.[0-9]+)?", {"type": "number", "minimum": 0}),
+]
+Subnets = Annotated[
+    tuple[IPv4Network, ...],
+    BeforeValidator(parse_subnets),
+    Field(examples=["10.240.0.0/24"]),
+    WithJsonSchema({"anyOf": [_A_SUBNET, {"type": "array", "minItems": 1, "items": _A_SUBNET}]}),
+]
+Zone = Annotated[
+    ZoneInfo,
+    BeforeValidator(_zone),
+    PlainSerializer(lambda zone: zone.key, when_used="json"),
+    Field(examples=["UTC"]),
+    WithJsonSchema({"type": "string"}),
+]
+DnsLabel = Annotated[
+    str,
+    AfterValidator(dns_label),
+    Field(examples=["report"]),
+    _written("[a-z0-9]([-a-z0-9]*[a-z0-9])?", maxLength=_DNS_LABEL_LENGTH_MAX),
+]
+Tenant = Annotated[str, AfterValidator(tenant_name), Field(examples=["acme"]), _written(TENANT_PATTERN)]
 Count = Annotated[int, Field(ge=0, examples=["100"])]
 PositiveCount = Annotated[int, Field(ge=1, examples=["100"])]
 Percent = Annotated[int, Field(ge=1, le=100, examples=["80"])]
