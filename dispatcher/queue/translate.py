@@ -71,7 +71,7 @@ _NOT_ACCEPTED = _REFUSALS[2][1]
 _UNTRUSTED = "the broker's certificate is not trusted; name what signed it in service_bus.ca_file, or look who answers"
 _WITH_SESSIONS = "the queue requires sessions, which items here do not have; create it without"
 _SECRETS = re.compile(
-    r"(SharedAccessKey|SharedAccessSignature|sig|token|password)(\s*[=:]\s*)[^;&\s\"']+", re.IGNORECASE
+    r"(SharedAccessKey|SharedAccessSignature|(?<![a-z])(?:sig|token|password))(\s*[=:]\s*)[^;&\s\"']+", re.IGNORECASE
 )
 _TOKEN_ENDED = re.compile(r"CBS Authentication Expired|\btoken\b.*\bexpired\b", re.IGNORECASE)
 """What the SDK or the broker says where nobody asked for a new token in time, for example on a link out of use."""

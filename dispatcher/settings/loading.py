@@ -148,13 +148,11 @@ def _read_secret(path: Path) -> str:
 
 
 def _connection_string(section: Any, folder: Path) -> tuple[dict[str, Any], list[Mistake]]:
-    """Reads service_bus.connection_string_file, unless the connection string itself is given."""
-    if (
-        not isinstance(section, Mapping)
-        or section.get("connection_string")
-        or not section.get("connection_string_file")
-    ):
+    """Reads service_bus.connection_string_file, unless the connection string itself is given: then that counts."""
+    if not isinstance(section, Mapping) or not section.get("connection_string_file"):
         return {}, []
+    if section.get("connection_string"):
+        return {"service_bus": {"connection_string_file": None}}, []
     path = folder / str(section["connection_string_file"])
     try:
         text = _read_secret(path)

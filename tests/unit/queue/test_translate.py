@@ -62,6 +62,23 @@ def test_errors_are_told_on_one_line_without_secrets() -> None:
     assert "abc" not in text
     assert "\n" not in text
     assert len(text) <= 300
+    assert told(ValueError("access_token: geheim, ExpiredToken: The token is expired")).endswith(
+        "access_token: ... ExpiredToken: The token is expired"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sdk.ServiceBusAuthenticationError(message="Handler failed: CBS Authentication Expired."),
+        sdk.ServiceBusConnectionError(message="Handler failed: CBS Authentication Expired."),
+        sdk.ServiceBusAuthorizationError(message="ExpiredToken: The token is expired. Expiration time: ..."),
+    ],
+)
+def test_a_token_that_ended_on_an_open_link_proves_nothing_and_is_no_refusal(error: Exception) -> None:
+    assert answer_to(error) is Answer.UNKNOWN
+    assert refusal(error) is None
+    assert breaks_link(error)
 
 
 def test_the_sdk_still_has_what_is_used_of_it_by_private_name() -> None:
