@@ -20,13 +20,15 @@ class BadConfiguration(DispatcherError):
 class BadMessage(DispatcherError):
     """A message that can never become work, whoever reads it again.
 
-    ``reason`` is short and stable, the text is for people.
+    ``reason`` is short and stable, the text is for people. ``reply_to`` is where its sender wants to hear of it,
+    if that much could be read and is allowed.
     """
 
-    def __init__(self, reason: str, description: str) -> None:
+    def __init__(self, reason: str, description: str, reply_to: str | None = None) -> None:
         super().__init__(description)
         self.reason = reason
         self.description = description
+        self.reply_to = reply_to
 
 
 class LookFailed(DispatcherError):

@@ -15,6 +15,7 @@ from dispatcher.core.circuit import Circuit
 from dispatcher.core.inflight import InFlight
 from dispatcher.core.ledger import Draft, Ledger
 from dispatcher.core.observations import NodeHeadroom
+from dispatcher.core.outcomes import Outcome, ReplyLine
 from dispatcher.core.plan import Hold
 from dispatcher.core.policy import Policy
 from dispatcher.core.work import ItemId
@@ -33,6 +34,23 @@ class Lock:
 
 
 @dataclass(slots=True)
+class Owed:
+    """An outcome that a sender has still to be told: of a position of an attempt's record, or of a poison message."""
+
+    message_id: str
+    reply_to: str
+    since: datetime
+    attempt: str = ""
+    index: int = 0
+    poison: Outcome | None = None
+    under_way: bool = False
+    """Handed over and not answered yet."""
+    tried: bool = False
+    """It was not taken, or nobody knows."""
+    last_error: str = ""
+
+
+@dataclass(slots=True)
 class Tallies:
     """What this process has counted since it started; telemetry, nothing rests on it."""
 
@@ -46,6 +64,9 @@ class Tallies:
     batches: Counter[str] = field(default_factory=Counter)
     items: Counter[str] = field(default_factory=Counter)
     """Items done, by placement."""
+    replied: int = 0
+    """Outcomes that their reply queues have taken."""
+    replies_given_up: int = 0
     cycles: int = 0
 
 
@@ -89,6 +110,12 @@ class Memory:
     """Ruled items whose settlement was refused or got no answer: not before when to ask again."""
     ask_alone: set[ItemId] = field(default_factory=set)
     """Items whose settlement failed in company: one number that is not there fails its whole request."""
+    owed: dict[ItemId, Owed] = field(default_factory=dict)
+    """Outcomes that senders have still to be told."""
+    replies_under_way: dict[str, ItemId] = field(default_factory=dict)
+    """Of outcomes that are handed over, by the id of their event."""
+    reply_lines: dict[str, ReplyLine] = field(default_factory=dict)
+    """How sending to each reply queue goes."""
     expiry_at: datetime | None = None
     """When the backlog is next searched for what has outlived its time to live."""
     sweep_at: datetime | None = None

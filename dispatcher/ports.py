@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from dispatcher.core.observations import ClusterChanges, ClusterSeen, GroupSeen, JobSeen, NodeHeadroom
+from dispatcher.core.outcomes import Outcome
 from dispatcher.core.work import WorkItem
 
 
@@ -147,6 +148,31 @@ class WorkQueue(Protocol):
 
         Nothing returned means the end; little does not. Raises LookFailed.
         """
+        ...
+
+
+# --- senders ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeAnswer:
+    """What became of one outcome that was handed over. UNKNOWN: it may be on the reply queue."""
+
+    event_id: str
+    answer: Answer
+    text: str = ""
+    """Why it was not taken, for people."""
+
+
+class Outcomes(Protocol):
+    """Where senders are told how their items ended. Neither method waits for a reply queue."""
+
+    async def send(self, outcomes: Sequence[Outcome]) -> None:
+        """Takes outcomes over, each to be sent once to the queue that it names. Never fails."""
+        ...
+
+    async def answers(self) -> Sequence[OutcomeAnswer]:
+        """What became of them since last asked. Each that was handed over is answered once, within a bounded time."""
         ...
 
 
@@ -342,4 +368,5 @@ class Ports:
     events: Events
     read_message: Callable[[str, Message], WorkItem]
     """Queue name and message -> work item; raises BadMessage."""
+    outcomes: Outcomes
     account: AciAccount | None = None

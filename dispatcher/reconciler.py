@@ -28,6 +28,7 @@ from dispatcher.stages import (
     launching,
     receiving,
     rejecting,
+    replying,
     settling,
     sweeping,
     watching,
@@ -91,6 +92,8 @@ class Reconciler:
         await receiving.defer(memory, ports, policy)
         await watching.watch(memory, ports, policy)
         await settling.settle(memory, ports, policy, tallies)
+        await replying.reply(memory, ports, policy, tallies)
+        closing.close(memory, ports)
         await accounting.account(memory, ports)
         await closing.clear_away(memory, ports, policy)
         await sweeping.sweep(memory, ports, policy)
@@ -199,12 +202,14 @@ class Reconciler:
             "budgets": [],
             "subnet": {"usable": 0, "in_use": 0},
             "placements": placements,
+            "outcomes": {"sent": tallies.replied, "owed": 0, "given_up": tallies.replies_given_up},
             "cycle": {"count": tallies.cycles},
         }
         if memory is None:
             return base
         now = self._ports.clock.now()
         items["backlog"] = memory.inflight.in_lanes()
+        base["outcomes"]["owed"] = len(memory.owed)
         items["under_lock"] = len(memory.locks)
         items["in_flight"] = len(memory.inflight) - memory.inflight.in_lanes()
         profile = self._policy.virtual_node

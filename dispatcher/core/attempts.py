@@ -18,9 +18,11 @@ from enum import StrEnum
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.observations import JobSeen, PodPhase, PodSeen
 from dispatcher.core.policy import Policy
-from dispatcher.core.records import Record, Ruling, RulingKind
+from dispatcher.core.pricing import cost_of
+from dispatcher.core.records import Record, Ruling, RulingKind, RunSeen
 from dispatcher.core.retries import Failure, GiveUp, after_failures
-from dispatcher.core.work import Task, WorkItem
+from dispatcher.core.units import Money
+from dispatcher.core.work import Placement, Task, WorkItem
 
 LOG_TAIL_BYTES = 1024
 
@@ -73,6 +75,8 @@ class Attempt:
     """Positions whose item the broker has no more."""
     followed: set[int] = field(default_factory=set)
     """Positions whose ruling has been taken note of."""
+    replied: set[int] = field(default_factory=set)
+    """Positions whose outcome the reply queue has, or will never have."""
     recalled: set[int] = field(default_factory=set)
     """Positions that had been ruled when this leader took over: an earlier one may have settled and told them."""
     carried_on: bool = False
@@ -100,15 +104,22 @@ class Attempt:
             if ruling.kind is kind and index not in self.settled
         ]
 
+    def unreplied(self) -> list[int]:
+        """Positions that are settled and whose sender has still to be told."""
+        items = self.record.items
+        return [index for index in sorted(self.settled) if items[index].reply_to and index not in self.replied]
+
     @property
     def over(self) -> bool:
-        """Whether every item is settled or carried on, so that nothing is claimed any more."""
+        """Whether every item is settled and told, or carried on, so that nothing is claimed any more."""
         rulings = self.record.rulings
         if len(rulings) < len(self.record.items):
             return False
         if any(ruling.goes_on for ruling in rulings.values()) and not self.carried_on:
             return False
-        return all(ruling.goes_on or index in self.settled for index, ruling in rulings.items())
+        if not all(ruling.goes_on or index in self.settled for index, ruling in rulings.items()):
+            return False
+        return not self.unreplied()
 
 
 def seems_stopped(sight: Sighting) -> bool:
@@ -192,6 +203,37 @@ def _unwitnessed(attempt: Attempt, index: int) -> Failure:
     if job is not None and job.marked_for_deletion:
         return Failure(FailureCause.CANCELLED, "its Job was deleted")
     return Failure(FailureCause.UNKNOWN, "its pod vanished without a result")
+
+
+def with_runs(
+    attempt: Attempt, rulings: Mapping[int, Ruling], placement: Placement, rate: Money, now: datetime
+) -> dict[int, Ruling]:
+    """The rulings, with what their senders are to be told, where they asked: the run, and what all runs have cost.
+
+    ``rate`` is what a pod costs a second, nothing on nodes. A pod is reckoned from its creation to its end, by our own
+    sightings; the bill may differ by the start and by the tail of its group.
+    """
+    return {
+        index: _with_run(attempt, index, ruling, placement, rate, now)
+        if attempt.record.items[index].reply_to
+        else ruling
+        for index, ruling in rulings.items()
+    }
+
+
+def _with_run(attempt: Attempt, index: int, ruling: Ruling, placement: Placement, rate: Money, now: datetime) -> Ruling:
+    pods = [pod for pod in attempt.sight.pods.values() if pod.index == index]
+    cost = attempt.record.tries[index].cost
+    for pod in pods:
+        cost += cost_of(rate, (pod.finished_at or now) - pod.created_at)
+    if ruling.goes_on:
+        return replace(ruling, tries=replace(ruling.tries, cost=cost))
+    # The newest pod is the one that decided; a success that an older one brought counts before it.
+    decided = max(pods, key=lambda pod: (pod.phase is PodPhase.SUCCEEDED, pod.created_at, pod.uid), default=None)
+    if decided is not None:
+        return replace(ruling, run=RunSeen(now, decided.started_at, decided.finished_at, cost, placement))
+    unseen = bool(rate) and attempt.sight.job is not None
+    return replace(ruling, run=RunSeen(now, cost=None if unseen else cost, placement=placement))
 
 
 def cancelled(record: Record) -> dict[int, Ruling]:

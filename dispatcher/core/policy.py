@@ -87,6 +87,8 @@ class Policy:
     """How long a received item may wait under its lock before it is deferred; far below the lock duration."""
     sweep_every: timedelta = timedelta(minutes=5)
     """How often the queue is searched for deferred messages that nothing claims."""
+    reply_hold_max: timedelta = timedelta(minutes=10)
+    """How long an outcome that its reply queue does not take keeps its attempt open, before it is given up."""
     lock_duration: timedelta = timedelta(seconds=60)
     """The queue's own lock duration."""
     manifest_bytes_max: int = 100_000

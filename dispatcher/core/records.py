@@ -20,7 +20,7 @@ from dispatcher.core.jobs import attempt_name
 from dispatcher.core.retries import Failure, Tries
 from dispatcher.core.trace import TraceContext
 from dispatcher.core.units import NO_MONEY, Money, from_text, to_text
-from dispatcher.core.work import WorkItem
+from dispatcher.core.work import Placement, WorkItem
 
 FORMAT = 2
 """What this version writes. 2 added the trace of an item, and what is told to its sender."""
@@ -49,6 +49,8 @@ class RunSeen:
     finished_at: datetime | None = None
     cost: Money | None = NO_MONEY
     """Of all the item's pods, as far as seen; None: of a paid run nothing was seen."""
+    placement: Placement | None = None
+    """Where it was launched; None: it never was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,9 @@ class Record:
     not_before: datetime | None = None
     job: Mapping[str, Any] | None = None
     rulings: Mapping[int, Ruling] = field(default_factory=dict)
-    confirmed: bool = False
-    """Of a record that was made for its rulings alone: the ledger was written after it, so its writer still led."""
+    confirmed: tuple[int, ...] | None = None
+    """Of a record that was made for its rulings alone: the positions whose rulings a leader has made its own, having
+    written the ledger after it. The others had ended otherwise by then. None: no leader has yet."""
     evidence: Mapping[int, Mapping[str, Failure]] = field(default_factory=dict)
     """Failures seen in this attempt, by position and pod uid: written down before the pod is deleted."""
 
@@ -122,19 +125,20 @@ def _ruling_to_json(ruling: Ruling) -> list[Any]:
         return facts
     run = ruling.run
     times = [at and to_text(at) for at in (run.ruled_at, run.started_at, run.finished_at)]
-    return [*facts, [*times, None if run.cost is None else run.cost.picos]]
+    return [*facts, [*times, None if run.cost is None else run.cost.picos, run.placement]]
 
 
 def _ruling_from_json(data: list[Any]) -> Ruling:
     kind, tries, not_before, *seen = data
     run = None
     if seen:
-        ruled, started, finished, picos = seen[0]
+        ruled, started, finished, picos, placement = seen[0]
         run = RunSeen(
             from_text(ruled),
             started and from_text(started),
             finished and from_text(finished),
             None if picos is None else Money(picos),
+            placement and Placement(placement),
         )
     return Ruling(RulingKind(kind), _tries_from_json(tries), not_before and from_text(not_before), run)
 
@@ -207,8 +211,8 @@ def to_annotations(record: Record) -> dict[str, str]:
         "afterCancel": record.after_cancel,
         "notBefore": record.not_before and to_text(record.not_before),
     }
-    if record.confirmed:
-        facts["confirmed"] = True
+    if record.confirmed is not None:
+        facts["confirmed"] = list(record.confirmed)
     return {
         f"{_PREFIX}format": str(FORMAT),
         f"{_PREFIX}attempt": json.dumps(facts),
@@ -229,8 +233,7 @@ def decode(data: Mapping[str, str], annotations: Mapping[str, str]) -> Record:
         raise ValueError(f"record format {annotations.get(f'{_PREFIX}format')!r}; this version reads {known}")
     facts = json.loads(annotations[f"{_PREFIX}attempt"])
     rulings = {
-        int(index): _ruling_from_json(ruling)
-        for index, ruling in json.loads(annotations[f"{_PREFIX}rulings"]).items()
+        int(index): _ruling_from_json(ruling) for index, ruling in json.loads(annotations[f"{_PREFIX}rulings"]).items()
     }
     evidence = {
         int(index): {uid: Failure(FailureCause(cause), message, tail) for uid, (cause, message, tail) in pods.items()}
@@ -251,7 +254,7 @@ def decode(data: Mapping[str, str], annotations: Mapping[str, str]) -> Record:
         not_before=facts["notBefore"] and from_text(facts["notBefore"]),
         job=json.loads(annotations[f"{_PREFIX}job"]),
         rulings=rulings,
-        confirmed=facts.get("confirmed", False),
+        confirmed=tuple(facts["confirmed"]) if "confirmed" in facts else None,
         evidence=evidence,
     )
 

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.policy import Policy
+from dispatcher.core.units import NO_MONEY, Money
 from dispatcher.core.work import Task
 
 
@@ -70,6 +71,8 @@ class Tries:
     """The end of the last failed pod's log, at most 1 KiB."""
     repeated: int = 0
     """How many failures in a row had that cause."""
+    cost: Money = NO_MONEY
+    """What its pods have cost so far, as far as seen; kept for items alone whose sender asked for the outcome."""
 
     @property
     def failures(self) -> int:
@@ -121,7 +124,7 @@ def after_failures(
     platform = tries.platform + paid_by.count(Allowance.PLATFORM)
     last = failures[-1]
     repeated = _in_a_row(tries, failures)
-    seen = Tries(own, platform, last.cause, last.message, last.log_tail, repeated)
+    seen = Tries(own, platform, last.cause, last.message, last.log_tail, repeated, tries.cost)
     rule = RETRY_RULES[last.cause]
     if task is None or own > task.backoff_limit or platform > policy.platform_retries_max:
         return GiveUp(seen)

@@ -31,11 +31,10 @@ __all__ = ["dead_letter", "to_body", "to_item"]
 _ERRORS_MAX = 5
 _RULE_MAX = 240
 
-_KEYS = ("task", "tenant", "params", "priority")
+_KEYS = ("task", "tenant", "params", "priority", "reply_to")
 _RESERVED = {
     "start_by": "a time to start by cannot be asked for yet; leave {} out",
     "payload_ref": "payloads cannot be fetched yet; leave {} out and pass the reference in params",
-    "reply_to": "outcomes cannot be sent back yet; leave {} out and follow the item by its message_id",
 }
 _TENANT = re.compile(TENANT_PATTERN)
 
@@ -44,7 +43,8 @@ def to_item(message: Message, queue: str, table: TaskTable, rules: QueueRules, r
     """The work that a message asks for.
 
     Raises BadMessage if it can never become work; the reason is one of ``too_large``, ``bad_json``, ``bad_message``,
-    ``unknown_task``, ``task_not_allowed``, ``tenant_not_allowed``, ``priority_not_allowed``, ``bad_params``.
+    ``unknown_task``, ``task_not_allowed``, ``tenant_not_allowed``, ``priority_not_allowed``, ``reply_to_not_allowed``,
+    ``bad_params``. It names where the sender wants to hear of it, as far as that can be read and is allowed.
     """
     if len(message.body) > rules.item_bytes_max:
         bad(
@@ -53,11 +53,24 @@ def to_item(message: Message, queue: str, table: TaskTable, rules: QueueRules, r
             "Put the input into a store and pass a reference to it in params.",
         )
     envelope = opened(message)
+    try:
+        return _item(message, envelope, queue, table, rules, received_at)
+    except BadMessage as error:
+        wanted = envelope.fields.get("reply_to")
+        if isinstance(wanted, str) and wanted in rules.reply_to:
+            error.reply_to = wanted
+        raise
+
+
+def _item(
+    message: Message, envelope: Envelope, queue: str, table: TaskTable, rules: QueueRules, received_at: datetime
+) -> WorkItem:
     message_id = _message_id(message, envelope)
     fields = _fields(envelope)
     task = _task(envelope, table, rules)
     tenant = _tenant(fields, rules)
     priority = _priority(fields, rules)
+    reply_to = _reply_to(envelope, rules)
     params = _params(envelope, task, table)
     return WorkItem(
         queue=queue,
@@ -71,19 +84,21 @@ def to_item(message: Message, queue: str, table: TaskTable, rules: QueueRules, r
         enqueued_at=message.enqueued_at,
         received_at=received_at,
         expires_at=message.expires_at,
+        reply_to=reply_to,
         trace=envelope.trace,
     )
 
 
-def to_body(task: str, params: Mapping[str, Any], tenant: str | None = None, priority: int | None = None) -> bytes:
+def to_body(
+    task: str,
+    params: Mapping[str, Any],
+    tenant: str | None = None,
+    priority: int | None = None,
+    reply_to: str | None = None,
+) -> bytes:
     """The body of a message that asks for a task. Raises ValueError or TypeError for what JSON cannot hold."""
-    fields: dict[str, Any] = {"task": task}
-    if tenant is not None:
-        fields["tenant"] = tenant
-    fields["params"] = params
-    if priority is not None:
-        fields["priority"] = priority
-    return compact(fields).encode()
+    said = {"task": task, "tenant": tenant, "params": params, "priority": priority, "reply_to": reply_to}
+    return compact({name: value for name, value in said.items() if value is not None or name == "params"}).encode()
 
 
 def dead_letter(error: BadMessage) -> DeadLetter:
@@ -139,6 +154,8 @@ def _fields(envelope: Envelope) -> Mapping[str, Any]:
     priority = fields.get("priority", 0)
     if isinstance(priority, bool) or not isinstance(priority, int) or priority < 0:
         faults.append(f"priority must be a whole number from 0, not {shown(priority)}")
+    if "reply_to" in fields and not (isinstance(fields["reply_to"], str) and fields["reply_to"]):
+        faults.append(f"{called('reply_to')} must be the name of a queue, not {kind(fields['reply_to'])}")
     if faults:
         bad("bad_message", joined("The message cannot be used", faults))
     return fields
@@ -212,6 +229,19 @@ def _priority(fields: Mapping[str, Any], rules: QueueRules) -> int:
             f"The priority {shown(priority)} is above {rules.priority_max}, the highest that this queue may ask for.",
         )
     return priority
+
+
+def _reply_to(envelope: Envelope, rules: QueueRules) -> str | None:
+    wanted: str | None = envelope.fields.get("reply_to")
+    if wanted is not None and wanted not in rules.reply_to:
+        allowed = listed(sorted(rules.reply_to))
+        remedy = f"Allowed are: {allowed}." if allowed else f"Leave {envelope.called('reply_to')} out."
+        bad(
+            "reply_to_not_allowed",
+            f"Outcomes of this queue may not be sent to {quoted(wanted)}. {remedy} "
+            "Operators allow others in the queue's reply_to.",
+        )
+    return wanted
 
 
 def _params(envelope: Envelope, task: Task, table: TaskTable) -> str:

@@ -39,6 +39,8 @@ class QueueRules:
     """The highest priority that may be asked for."""
     item_bytes_max: int = ITEM_BYTES_MAX
     """How long a body may be; larger inputs belong into a store, and a reference to them into the parameters."""
+    reply_to: frozenset[str] = frozenset()
+    """Queues on which a sender may ask to hear how its item ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ from dispatcher.embedded.objects import ObjectStore
 from dispatcher.embedded.processes.cluster import ProcessCluster
 from dispatcher.errors import DispatcherError
 from dispatcher.ports import Ports
+from dispatcher.queue.config import ServiceBusConfig
+from dispatcher.queue.replies import ServiceBusOutcomes
 from dispatcher.queue.service_bus import ServiceBusQueue
 from dispatcher.reconciler import Reconciler
 from dispatcher.service.data_dir import DataDir, RunningFacts
@@ -116,6 +118,10 @@ class LocalService:
             await queue.start()
             self._queues[entry.name] = queue
             self._on_stop(f"the queue {entry.name}", queue.stop)
+        outcomes = ServiceBusOutcomes(
+            lambda name: ServiceBusConfig(queue=name, connection_string=lambda: broker.connection_string), self._ring
+        )
+        self._on_stop("the outcomes", outcomes.stop)
         lease = EmbeddedLease(store, self._clock)
         self._on_stop("the lease", lease.release)
         policy = settings.policy()
@@ -128,6 +134,7 @@ class LocalService:
             ids=RandomIds(),
             events=self._events,
             read_message=message_reader(settings, self._clock.now),
+            outcomes=outcomes,
             account=cluster if policy.virtual_node is not None else None,
         )
         self._reconciler = Reconciler(policy, ports)

@@ -24,6 +24,8 @@ from dispatcher.settings.checks import working_dir
 BATCH_ID_LENGTH = 10
 """36^10 ids: of a million batches, one in ten thousand such services would see the same one twice."""
 _BATCH_ID_LETTERS = string.ascii_lowercase + string.digits
+REPLY_DUPLICATES_WINDOW = timedelta(minutes=10)
+"""An outcome may be sent twice after a crash; the local broker swallows the second."""
 BROKER_KEY_NAME = "RootManageSharedAccessKey"
 
 
@@ -62,9 +64,15 @@ def queue_rules(settings: Settings) -> Mapping[str, QueueRules]:
             tenants=queue.tenants,
             priority_max=queue.priority_max,
             item_bytes_max=settings.service_bus.item_bytes_max,
+            reply_to=frozenset(queue.reply_to),
         )
         for queue in settings.queues
     }
+
+
+def reply_queues(settings: Settings) -> list[str]:
+    """The queues that outcomes may be sent to, each once."""
+    return list(dict.fromkeys(name for queue in settings.queues for name in queue.reply_to))
 
 
 def broker_config(settings: Settings, journal: Path, key: str) -> BrokerConfig:
@@ -81,6 +89,9 @@ def broker_config(settings: Settings, journal: Path, key: str) -> BrokerConfig:
                 duplicate_detection_window=bus.duplicate_detection_window or None,
             )
             for queue in settings.queues
+        )
+        + tuple(
+            QueueConfig(name, duplicate_detection_window=REPLY_DUPLICATES_WINDOW) for name in reply_queues(settings)
         ),
         port=settings.local.broker_port,
         shared_access_keys={BROKER_KEY_NAME: key},

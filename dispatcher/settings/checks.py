@@ -109,6 +109,7 @@ def mistakes_of(pieces: Pieces, context: Context) -> Iterator[Mistake]:
         _duplicates,
         _unknown_tasks,
         _shared_event_types,
+        _replies_to_work,
         _budgets_for_nothing,
         _subnets,
         _tasks_on_the_virtual_node,
@@ -165,6 +166,15 @@ def _shared_event_types(pieces: Pieces, context: Context) -> Iterator[Mistake]:
             if owner != task.name:
                 fault = f"{event_type!r} is work for the task {owner!r} already"
                 yield _at(context, ("tasks", position, "event_types", index), fault, "give each type to one task")
+
+
+def _replies_to_work(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    work = {name.lower() for name in pieces.names["queues"] if name is not None}
+    for position, queue in pieces.queues:
+        for index, name in enumerate(queue.reply_to):
+            if name.lower() in work:
+                fault = f"{name!r} is a queue that work comes from: outcomes on it would be taken for messages"
+                yield _at(context, ("queues", position, "reply_to", index), fault, "name a queue of its own")
 
 
 def _subnets(pieces: Pieces, context: Context) -> Iterator[Mistake]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, model_validator
@@ -56,10 +56,14 @@ class ServiceSettings(Section):
     """`auto` is for people on a terminal and JSON lines everywhere else."""
 
 
+QueueName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,258}[A-Za-z0-9])?$")]
+"""As Service Bus takes it."""
+
+
 class QueueSettings(Section):
     """One queue, and what may come from it."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,258}[A-Za-z0-9])?$", examples=["work"])
+    name: QueueName = Field(examples=["work"])
     """The queue's name on the broker."""
     tasks: tuple[str, ...] = Field(min_length=1, examples=["[report]"])
     """The tasks that messages on it may name."""
@@ -67,6 +71,8 @@ class QueueSettings(Section):
     """The tenants that messages on it may name; one that names none is taken only where exactly one is listed."""
     priority_max: Count = 0
     """The highest priority that a message may ask for."""
+    reply_to: tuple[QueueName, ...] = Field(default=(), examples=["[outcomes]"])
+    """The queues on which a sender may ask to hear how its item ended; none: it may not ask."""
 
 
 class ServiceBusSettings(Section):
@@ -339,6 +345,8 @@ class TimingSettings(Section):
     """How long a received item waits under its lock before it is deferred."""
     sweep_every: PositiveDuration = Field(default=_POLICY.sweep_every, examples=["5m"])
     """How often the queue is searched for deferred messages that nothing claims."""
+    reply_hold_max: PositiveDuration = Field(default=_POLICY.reply_hold_max, examples=["10m"])
+    """How long an outcome is held that its reply queue does not take; then it is given up, and an event says so."""
     lookahead_max: PositiveCount = _POLICY.lookahead_max
     """So many items are known at once; the rest waits on the queue."""
     launches_per_cycle_max: PositiveCount = _POLICY.launches_per_cycle_max
@@ -453,6 +461,7 @@ class Settings(BaseSettings):
             retry_delay_max=self.retry.delay_max,
             lock_hold_max=self.timing.lock_hold_max,
             sweep_every=self.timing.sweep_every,
+            reply_hold_max=self.timing.reply_hold_max,
             lock_duration=self.service_bus.lock_duration,
             manifest_bytes_max=self.timing.manifest_bytes_max,
             launches_per_cycle_max=self.timing.launches_per_cycle_max,

@@ -17,6 +17,7 @@ from dispatcher.core.units import Resources
 from dispatcher.core.work import Placement, Task
 from dispatcher.settings.values import Count, Cpu, DnsLabel, Duration, Memory, PositiveCount, PositiveDuration
 
+RESULT_REF_NAMES = ("id", "task", "tenant")
 RESERVED_ENV = ("JOB_COMPLETION_INDEX",)
 RESERVED_ENV_PREFIX = "BURST_"
 RESERVED_LABEL_PREFIXES = ("burst-dispatcher.io/", "app.kubernetes.io/managed-by", "batch.kubernetes.io/")
@@ -90,6 +91,16 @@ def _event_types(types: tuple[str, ...]) -> tuple[str, ...]:
                 "for example com.example.report.requested"
             )
     return types
+
+
+def _result_ref(text: str | None) -> str | None:
+    for name in re.findall(r"\{([^{}]*)\}", text or ""):
+        if name not in RESULT_REF_NAMES:
+            known = ", ".join(f"{{{each}}}" for each in RESULT_REF_NAMES)
+            raise ValueError(f"{{{name}}} is nothing that is filled in; known are {known}")
+    if text is not None and not (text.isprintable() and 1 <= len(text) <= 1024):
+        raise ValueError("must be one line of 1 to 1024 characters; write for example https://store.example/{id}.pdf")
+    return text
 
 
 class ResourceSettings(Section):
@@ -177,6 +188,10 @@ class TaskSettings(Section):
     """A JSON Schema that an item's params must satisfy; an item that does not is dead-lettered at once."""
     event_types: Annotated[tuple[str, ...], AfterValidator(_event_types)] = ()
     """Types of CloudEvents that are work for it; events whose type is the task's name are work for it too."""
+    result_ref: Annotated[str | None, AfterValidator(_result_ref)] = Field(
+        default=None, examples=["https://store.example/reports/{id}.pdf"]
+    )
+    """Where an item's result lies, told to whoever asks for the outcome: {id}, {task} and {tenant} are filled in."""
     labels: Annotated[dict[str, str], AfterValidator(_labels)] = Field(default_factory=dict)
     """Labels on Jobs and pods."""
 
@@ -204,4 +219,5 @@ class TaskSettings(Section):
             spill_after=self.spill_after,
             params_schema=self.params_schema,
             event_types=self.event_types,
+            result_ref=self.result_ref,
         )

@@ -47,6 +47,7 @@ class Fault(StrEnum):
     LATE_OUTCOME = "outcome after its Job was stopped"
     CONTRADICTORY = "failed and succeeded pods of one item"
     LEDGER_LOST = "ledger deleted by a person"
+    REPLY_REFUSED = "reply queue full or not there"
 
 
 PER_ACT = (

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 from unittest.mock import patch
 
@@ -26,6 +27,7 @@ from dispatcher.core.budgets import WorstCase
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.ledger import Draft, Entry, Ledger
 from dispatcher.core.observations import GroupSeen
+from dispatcher.core.outcomes import Outcome, outcome_of
 from dispatcher.core.plan import Plan
 from dispatcher.core.policy import Policy
 from dispatcher.core.records import Record, Ruling, RulingKind, next_record, to_annotations
@@ -35,7 +37,7 @@ from dispatcher.core.windows import Window
 from dispatcher.core.work import ItemId, Task
 from dispatcher.errors import Deposed, OutcomeUnknown
 from dispatcher.memory import Lock, Memory, Tallies
-from dispatcher.ports import Answer, ObjectRef, Ports
+from dispatcher.ports import Answer, ObjectRef, OutcomeAnswer, Ports
 from dispatcher.simulator.faults import Fault, FaultPlan
 from dispatcher.simulator.run import run
 from dispatcher.simulator.scenario import Scenario, draw
@@ -47,6 +49,8 @@ from dispatcher.stages import (
     leading,
     receiving,
     records,
+    rejecting,
+    replying,
     settling,
     sweeping,
 )
@@ -313,6 +317,33 @@ async def _missing_is_never_made(memory: Memory, ports: Ports) -> None:
             memory.dirty.add(attempt.name)
 
 
+# --- telling senders ------------------------------------------------------------------------------------------------
+
+
+_ANSWERED = replying._answered
+
+
+def _any_answer_will_do(memory: Memory, ports: Ports, tallies: Tallies, answer: OutcomeAnswer, now: datetime) -> None:
+    _ANSWERED(memory, ports, tallies, replace(answer, answer=Answer.DONE), now)
+
+
+def _tell_what_is_ruled(self: Attempt) -> list[int]:
+    ruled = [index for index, ruling in self.record.rulings.items() if not ruling.goes_on]
+    return [index for index in ruled if self.record.items[index].reply_to and index not in self.replied]
+
+
+_TELLINGS = count()
+
+
+def _a_new_id_each_time(record: Record, index: int, result_ref: str | None = None) -> Outcome:
+    outcome = outcome_of(record, index, result_ref)
+    return replace(outcome, enqueued_at=outcome.enqueued_at + timedelta(microseconds=next(_TELLINGS)))
+
+
+async def _always_confirmed(memory: Memory, ports: Ports, attempt: Attempt) -> bool:
+    return True
+
+
 SETTLED = "law 1: settled once"
 RULED = "law 1: ruled once"
 ONE_JOB = "law 2: one live Job"
@@ -323,6 +354,7 @@ CAPACITY = "law 4: capacity"
 PLAN = "law 5: plan"
 HELD = "law 6: held with a reason"
 DRAINS = "law 8: drains"
+TOLD = "law 9: told to senders"
 
 UNSEEN = {Fault.POD_DELETED: 0.5, Fault.JOB_DELETED: 0.3, Fault.MISSED_EVENT: 0.4}
 """Pods come and go while nobody looks."""
@@ -465,6 +497,33 @@ MUTATIONS: tuple[Mutation, ...] = (
         "work that must wait is held without a reason",
         [(plans._Planner, "_hold", _hold_silently)],
         (HELD,),
+    ),
+    Mutation(
+        "send and forget",
+        "an outcome that was handed over counts as told, whatever the reply queue answers",
+        [(replying, "_answered", _any_answer_will_do)],
+        (TOLD,),
+    ),
+    Mutation(
+        "tell before settling",
+        "a sender is told as soon as the ruling is written, though the broker has the item still",
+        [(Attempt, "unreplied", _tell_what_is_ruled)],
+        (TOLD,),
+        {Fault.LOST_ACT: 0.2, Fault.THROTTLED: 0.3},
+    ),
+    Mutation(
+        "tell under a new id",
+        "an outcome that is sent again is another event",
+        [(replying, "outcome_of", _a_new_id_each_time)],
+        (TOLD,),
+        {Fault.LOST_ANSWER: 0.2},
+    ),
+    Mutation(
+        "believe a late rejection",
+        "a rejection whose writer led no more is taken for one that was carried out, and told",
+        [(rejecting, "confirmed", _always_confirmed)],
+        (TOLD,),
+        {Fault.LATE_ACT: 0.1, Fault.LOST_ANSWER: 0.1, Fault.CRASH_AFTER: 0.05, Fault.POD_REFUSED: 0.4},
     ),
 )
 

@@ -23,6 +23,7 @@ from dispatcher.simulator.cluster import Cluster
 from dispatcher.simulator.faults import FaultPlan, Killed
 from dispatcher.simulator.ports import AccountPort, ClusterPort
 from dispatcher.simulator.queue import Broker, QueuePort
+from dispatcher.simulator.replies import OutcomesPort, ReplyQueues
 from dispatcher.simulator.store import Lease, LeasePort, Store, StorePort
 from dispatcher.simulator.watch import Watch
 from dispatcher.simulator.wire import Surroundings, Wire
@@ -69,6 +70,7 @@ class Places:
     cluster: Cluster
     store: Store
     lease: Lease
+    replies: ReplyQueues
     world: Surroundings
 
 
@@ -110,6 +112,7 @@ class Process:
             ids,
             Heard(who, told),
             lambda name, message: reader(name, message, clock.now()),
+            OutcomesPort(places.replies, wire),
             AccountPort(places.cluster, wire) if with_account else None,
         )
         self.reconciler = Reconciler(policy, ports)

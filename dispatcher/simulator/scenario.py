@@ -22,6 +22,7 @@ from dispatcher.core.windows import BusinessHours, WindowKind
 from dispatcher.core.work import Placement, Task
 from dispatcher.simulator.arrivals import Arrivals, arrival_times
 from dispatcher.simulator.faults import Fault, FaultPlan
+from dispatcher.simulator.replies import REPLY_TO
 
 TENANTS = ("red", "blue", "green")
 CREATES_PER_HOUR_LEAST = 30
@@ -89,6 +90,8 @@ class Scenario:
     messages: tuple[Planned, ...]
     faults: FaultPlan
     fault_cycles: int
+    replies_lag: bool = False
+    """Whether reply queues answer only after the cycle in which they were sent to."""
 
 
 def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
@@ -124,6 +127,8 @@ def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
     if apart.random() < 0.3:
         policy = replace(policy, budgets=(*policy.budgets, _odd_budget(apart, tasks, virtual)))
     hasty = apart.random() < 0.15
+    senders = Random(f"{seed} senders")
+    policy = replace(policy, reply_hold_max=timedelta(seconds=senders.choice((30, 120, 600))))
     return Scenario(
         seed=seed,
         start=_start(random, window),
@@ -132,9 +137,10 @@ def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
         nodes=_nodes(random),
         release_lag=timedelta(seconds=random.uniform(0, 40)),
         arrivals=arrivals,
-        messages=_with_deadlines(apart, _messages(random, arrivals, tasks), hasty=hasty),
-        faults=_faults(random),
+        messages=_asking(senders, _with_deadlines(apart, _messages(random, arrivals, tasks), hasty=hasty)),
+        faults=_with_reply_faults(senders, _faults(random)),
         fault_cycles=fault_cycles,
+        replies_lag=senders.random() < 0.5,
     )
 
 
@@ -226,6 +232,24 @@ def _with_deadlines(random: Random, messages: tuple[Planned, ...], *, hasty: boo
         replace(planned, time_to_live=timedelta(seconds=random.choice((20, 90)))) if random.random() < 0.5 else planned
         for planned in messages
     )
+
+
+def _asking(random: Random, messages: tuple[Planned, ...]) -> tuple[Planned, ...]:
+    """In half of the worlds some senders ask to be told how their messages end; copies ask as their firsts do."""
+    share = random.choice((0.0, 0.0, 0.5, 1.0))
+    bodies: dict[bytes, bytes] = {}
+    for planned in messages:
+        if planned.body not in bodies:
+            asks = random.random() < share
+            asking = json.dumps({**json.loads(planned.body), "reply_to": REPLY_TO}).encode()
+            bodies[planned.body] = asking if asks else planned.body
+    return tuple(replace(planned, body=bodies[planned.body]) for planned in messages)
+
+
+def _with_reply_faults(random: Random, plan: FaultPlan) -> FaultPlan:
+    if plan.rates and random.random() < SWITCHED_ON:
+        return FaultPlan({**plan.rates, Fault.REPLY_REFUSED: random.uniform(0.02, 0.3)})
+    return plan
 
 
 def _times(random: Random, window: WindowKind) -> int:

@@ -26,6 +26,7 @@ from dispatcher.simulator.faults import NO_FAULTS, Fault, FaultPlan
 from dispatcher.simulator.meter import Meter
 from dispatcher.simulator.process import Places, Process, SeededIds, Turn
 from dispatcher.simulator.queue import Broker
+from dispatcher.simulator.replies import ReplyQueues
 from dispatcher.simulator.scenario import Scenario
 from dispatcher.simulator.store import Lease, Store
 from dispatcher.simulator.trace import Trace
@@ -66,6 +67,7 @@ class World:
         self.store = Store()
         self.lease = Lease()
         self.broker = Broker("work", self.clock, self, self._dice("broker"), policy.lock_duration)
+        self.replies = ReplyQueues(self.clock, self, self._dice("replies"), scenario.replies_lag)
         self.meter = Meter(profile.rates, policy.budgets, profile.tail, scenario.release_lag)
         self.behaviour = Behaviour(self._dice("behaviour"), self, policy)
         self.cluster = Cluster(
@@ -77,7 +79,7 @@ class World:
             scenario.nodes,
             Backoff(timedelta(seconds=10), timedelta(minutes=10)),
         )
-        self._places = Places(self.broker, self.cluster, self.store, self.lease, self)
+        self._places = Places(self.broker, self.cluster, self.store, self.lease, self.replies, self)
         self._ids = SeededIds(self._dice("ids"))
         self._under_way: list[_UnderWay] = []
         self._to_send = list(reversed(scenario.messages))
@@ -181,7 +183,7 @@ class World:
         return process
 
     def _set_faults(self, plan: FaultPlan) -> None:
-        self.faults = self.broker.faults = self.behaviour.faults = plan
+        self.faults = self.broker.faults = self.behaviour.faults = self.replies.faults = plan
 
     def heal(self) -> None:
         """No more faults: the world is well from now on, and whatever is under way still lands."""
@@ -354,8 +356,8 @@ class World:
 
 def read_message(queue: str, message: Message, now: datetime) -> WorkItem:
     """What a message asks for. The real reader has its own tests; this one knows the simulator's messages."""
+    body = json.loads(message.body)
     try:
-        body = json.loads(message.body)
         return WorkItem(
             queue=queue,
             sequence_number=message.sequence_number,
@@ -368,9 +370,10 @@ def read_message(queue: str, message: Message, now: datetime) -> WorkItem:
             enqueued_at=message.enqueued_at,
             received_at=now,
             expires_at=message.expires_at,
+            reply_to=body.get("reply_to"),
         )
     except KeyError as missing:
-        raise BadMessage("bad_message", f"{missing} is missing") from None
+        raise BadMessage("bad_message", f"{missing} is missing", body.get("reply_to")) from None
 
 
 def digest_of(body: bytes) -> str:

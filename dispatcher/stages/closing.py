@@ -18,6 +18,23 @@ from dispatcher.stages import accounting, bookkeeping, watching
 _GONE = (Answer.DONE, Answer.NOT_FOUND)
 
 
+def close(memory: Memory, ports: Ports) -> None:
+    """Of attempts that are over nothing is claimed any more.
+
+    With the next ledger write the entry is closing, and what is left is cleared away.
+    """
+    for name in sorted(memory.dirty):
+        attempt = memory.attempts.get(name)
+        if attempt is None or not attempt.over:
+            continue
+        if name in memory.draft.entries:
+            memory.draft.close(name)
+        else:
+            # a held retry whose items all ended otherwise, or a rejection: only its record is left
+            memory.give_up_record(name, ports.clock.now())
+        del memory.attempts[name]
+
+
 async def clear_away(memory: Memory, ports: Ports, policy: Policy) -> None:
     """Deletes finished pods, closed attempts, powerless latecomers and records of launches that were given up."""
     await _delete_finished_pods(memory, ports, policy)

@@ -225,7 +225,10 @@ async def _created(memory: Memory, ports: Ports, policy: Policy, attempt: Attemp
         attempt.sight.answered = True
         now = ports.clock.now()
         task = policy.tasks.get(attempt.record.task)
-        await _rule_unseen(memory, ports, attempt, rules.refused(attempt, created.text, task, policy, now))
+        rulings = rules.refused(attempt, created.text, task, policy, now)
+        entry = memory.draft.entries[attempt.name]
+        rulings = rules.with_runs(attempt, rulings, entry.placement, entry.rate, now)
+        await _rule_unseen(memory, ports, attempt, rulings)
         ports.events.emit("job.refused", job=attempt.name, text=created.text)
     else:
         attempt.create_unknown = True

@@ -108,6 +108,7 @@ async def _recall(
             stage = Stage.HELD if entry is None else Stage.RUNNING if record.name in jobs else Stage.OPENED
             carried_on = attempt_name(record.batch, record.attempt + 1) in records
             _claim(memory, stored, record, stage, carried_on=carried_on)
+            memory.attempts[record.name].create_unknown = _may_land(record, stage, was_lost=was_lost)
     for name, entry in list(memory.draft.entries.items()):
         memory.sightings[name] = memory.attempts[name].sight if name in memory.attempts else Sighting()
         if name not in jobs and (entry.job_uid is not None or name not in memory.attempts):
@@ -144,23 +145,24 @@ async def _over(memory: Memory, ports: Ports, records: Sequence[Record]) -> set[
     return over
 
 
-def _standing(pair: tuple[StoredRecord, Record]) -> tuple[bool, str, int]:
-    """Whose claim counts first: attempts before mere rejections, the later attempt of a batch before the earlier."""
+def _standing(pair: tuple[StoredRecord, Record]) -> tuple[bool, bool, str, int]:
+    """Whose claim counts first: attempts before mere rejections, among these the one that may have been carried out;
+    the later attempt of a batch before the earlier."""
     record = pair[1]
-    return record.parent == NEVER_LAUNCHED, record.batch, -record.attempt
+    return record.parent == NEVER_LAUNCHED, record.confirmed is None, record.batch, -record.attempt
 
 
 def _claim(memory: Memory, stored: StoredRecord, record: Record, stage: Stage, *, carried_on: bool) -> None:
     attempt = Attempt(record, stored.uid, stored.version, stage, carried_on=carried_on)
     attempt.followed = set(record.rulings)
     attempt.recalled = set(record.rulings)
-    attempt.create_unknown = stage is Stage.OPENED  # the leader before may have sent it
     memory.attempts[record.name] = attempt
     for index, item in enumerate(record.items):
         ruling = record.rulings.get(index)
         if item.id in memory.inflight:
             if record.parent == NEVER_LAUNCHED:
                 attempt.settled.add(index)  # a rejection that came too late: an attempt has the item
+                attempt.replied.add(index)
             continue  # a later attempt of the batch has it
         if ruling is not None and not ruling.goes_on:
             memory.inflight.claim(item, ItemState.RULED)
@@ -170,6 +172,12 @@ def _claim(memory: Memory, stored: StoredRecord, record: Record, stage: Stage, *
             memory.inflight.claim(item, ItemState.IN_ATTEMPT)
             if stage is Stage.OPENED:
                 memory.drafted.add(item.id)
+
+
+def _may_land(record: Record, stage: Stage, *, was_lost: bool) -> bool:
+    """Whether a create that the leader before has sent may still land. Where the ledger was lost nothing tells a retry
+    that waits from one that was opened, once its Job is written in its record."""
+    return stage is Stage.OPENED or (was_lost and stage is Stage.HELD and record.job is not None)
 
 
 def _adopted(memory: Memory, record: Record, job: JobSeen, ports: Ports) -> Entry:

@@ -17,6 +17,7 @@ from dispatcher.core.work import ItemId
 from dispatcher.errors import BadMessage
 from dispatcher.memory import Lock, Memory, Tallies
 from dispatcher.ports import Answer, DeadLetter, Delivery, Ports, WorkQueue
+from dispatcher.stages import replying
 
 
 async def receive(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies) -> int:
@@ -28,11 +29,11 @@ async def receive(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies
         room += len(memory.ask_again_at)
         deliveries = await queue.receive(room)
         count += len(deliveries)
-        poison: dict[str, tuple[Delivery, DeadLetter]] = {}
+        poison: dict[str, tuple[Delivery, BadMessage]] = {}
         for delivery in deliveries:
             _admit(memory, ports, tallies, queue.name, delivery, poison)
         if poison:
-            await _reject(queue, ports, tallies, poison)
+            await _reject(memory, queue, ports, tallies, poison)
     return count
 
 
@@ -42,7 +43,7 @@ def _admit(
     tallies: Tallies,
     queue: str,
     delivery: Delivery,
-    poison: dict[str, tuple[Delivery, DeadLetter]],
+    poison: dict[str, tuple[Delivery, BadMessage]],
 ) -> None:
     now = ports.clock.now()
     item_id = ItemId(queue, delivery.message.sequence_number)
@@ -53,7 +54,7 @@ def _admit(
     try:
         item = ports.read_message(queue, delivery.message)
     except BadMessage as bad:
-        poison[delivery.lock_token] = (delivery, DeadLetter(bad.reason, bad.description))
+        poison[delivery.lock_token] = (delivery, bad)
         return
     state = memory.inflight.arrive(item, ItemState.UNDER_LOCK)
     memory.locks[item_id] = Lock(delivery.lock_token, delivery.locked_until, now)
@@ -70,19 +71,26 @@ def _admit(
 
 
 async def _reject(
-    queue: WorkQueue, ports: Ports, tallies: Tallies, poison: Mapping[str, tuple[Delivery, DeadLetter]]
+    memory: Memory,
+    queue: WorkQueue,
+    ports: Ports,
+    tallies: Tallies,
+    poison: Mapping[str, tuple[Delivery, BadMessage]],
 ) -> None:
     """Dead-letters poison under its first lock. Where that got no answer the broker brings it again: no harm."""
-    answers = await queue.dead_letter({token: letter for token, (_, letter) in poison.items()})
-    for token, (delivery, letter) in poison.items():
+    answers = await queue.dead_letter(
+        {token: DeadLetter(bad.reason, bad.description) for token, (_, bad) in poison.items()}
+    )
+    for token, (delivery, bad) in poison.items():
         if answers.get(token) is Answer.DONE:
             tallies.rejected += 1
+            replying.owe_for_poison(memory, queue.name, delivery.message, bad, ports.clock.now())
             ports.events.emit(
                 "item.rejected",
                 item=delivery.message.message_id,
                 sequence_number=delivery.message.sequence_number,
-                reason=letter.reason,
-                description=letter.description,
+                reason=bad.reason,
+                description=bad.description,
             )
 
 

@@ -58,6 +58,11 @@ async def write_job(ports: Ports, attempt: Attempt, record: Record) -> bool:
     return await _replace(ports, attempt, record)
 
 
+async def write_confirmation(ports: Ports, attempt: Attempt, positions: Sequence[int]) -> bool:
+    """Writes which rulings of a record that was made for them a leader follows. False: not written; it was read."""
+    return await _replace(ports, attempt, replace(attempt.record, confirmed=tuple(positions)))
+
+
 async def _replace(ports: Ports, attempt: Attempt, record: Record) -> bool:
     """Raises Deposed where the record is not there any more: another leader has closed its attempt."""
     answer, version = await ports.store.replace_annotations(

@@ -11,6 +11,7 @@ attempt that has the item. Settling does the rest. Decides nothing: the plan and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
@@ -19,13 +20,13 @@ from dispatcher.core.failures import FailureCause
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.plan import Rejection
 from dispatcher.core.policy import Policy
-from dispatcher.core.records import Record, Ruling, RulingKind
+from dispatcher.core.records import Record, Ruling, RulingKind, RunSeen
 from dispatcher.core.retries import Tries
 from dispatcher.core.units import to_text
 from dispatcher.core.verdicts import Rejected
 from dispatcher.core.work import WorkItem
 from dispatcher.memory import Memory
-from dispatcher.ports import Answer, Ports
+from dispatcher.ports import Answer, MessageState, Ports
 from dispatcher.stages import records
 
 NEVER_LAUNCHED = "none"
@@ -61,6 +62,7 @@ async def reject(memory: Memory, ports: Ports, rejections: Sequence[Rejection]) 
 def _record(memory: Memory, ports: Ports, rejection: Rejection, now: datetime) -> Record:
     first, rejected = rejection.items[0], rejection.rejected
     ruling = Ruling(RulingKind.DEAD, Tries(cause=rejected.cause, message=rejected.detail))
+    told = replace(ruling, run=RunSeen(now))
     return Record(
         batch=ports.ids.batch_id(),
         attempt=1,
@@ -72,8 +74,38 @@ def _record(memory: Memory, ports: Ports, rejection: Rejection, now: datetime) -
         items=rejection.items,
         tries=(Tries(),) * len(rejection.items),
         parent=NEVER_LAUNCHED,
-        rulings=dict.fromkeys(range(len(rejection.items)), ruling),
+        rulings={index: told if item.reply_to else ruling for index, item in enumerate(rejection.items)},
     )
+
+
+async def confirmed(memory: Memory, ports: Ports, attempt: Attempt) -> bool:
+    """Whether a rejection may be carried out, and told to the senders. Always, for an ordinary attempt.
+
+    The ledger has been written since its record was created: its writer, or whoever took it over, leads. That is noted
+    in the record before anything is done. A rejection that is found without the note was not carried out: what of it
+    the broker has no more has ended otherwise, and was told then. Without a sender to be told nothing hangs on the
+    difference.
+    """
+    record = attempt.record
+    if record.parent != NEVER_LAUNCHED or not any(item.reply_to for item in record.items):
+        return True
+    if record.confirmed is None:
+        absent = await _absent(ports, record) if attempt.recalled else set()
+        positions = [index for index in range(len(record.items)) if index not in absent]
+        if not await records.write_confirmation(ports, attempt, positions):
+            return False
+    attempt.replied.update(set(range(len(record.items))).difference(attempt.record.confirmed or ()))
+    return True
+
+
+async def _absent(ports: Ports, record: Record) -> set[int]:
+    """Positions whose message the broker has no more. Raises LookFailed."""
+    absent: set[int] = set()
+    for queue in sorted({item.queue for item in record.items}):
+        positions = {item.sequence_number: index for index, item in enumerate(record.items) if item.queue == queue}
+        states = await ports.queues[queue].look_up(list(positions))
+        absent |= {index for number, index in positions.items() if states.get(number, MessageState.ACTIVE) is None}
+    return absent
 
 
 def _expired(memory: Memory, policy: Policy, now: datetime) -> list[Rejection]:

@@ -1,4 +1,4 @@
-"""Settle: rulings are written, then carried out at the broker; what goes on gets its record, what is over is closed.
+"""Settle: rulings are written, then carried out at the broker; what goes on gets its record.
 
 Nothing is done at the broker for a launched item before its ruling stands in the record. Decides nothing of what a
 ruling is; decides how to ask the broker when it gave no clear answer: "not found" proves nothing of any single number,
@@ -14,17 +14,17 @@ from dispatcher.core import attempts as rules
 from dispatcher.core.attempts import Attempt, Stage
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.observations import PodPhase
+from dispatcher.core.outcomes import letter
 from dispatcher.core.policy import Policy
 from dispatcher.core.records import Record, RulingKind, next_record
 from dispatcher.core.retries import RETRY_RULES
 from dispatcher.core.work import ItemId, WorkItem
 from dispatcher.memory import Memory, Tallies
 from dispatcher.ports import Answer, DeadLetter, MessageState, Ports
-from dispatcher.stages import circuit, records
+from dispatcher.stages import circuit, records, rejecting
 
 NUMBERS_PER_REQUEST = 100
 ASK_AGAIN_AFTER = timedelta(seconds=1)
-DESCRIPTION_MAX = 4096
 
 
 async def settle(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies) -> None:
@@ -39,6 +39,8 @@ async def settle(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies)
             await _rule(memory, ports, policy, attempt, now)
         _follow(memory, ports, tallies, attempt)
         await _carry_on(memory, ports, attempt)
+        if not await rejecting.confirmed(memory, ports, attempt):
+            continue
         for index, item in attempt.positions(RulingKind.DEAD):
             if _may_ask(memory, item.id, now):
                 await _dead_letter(memory, ports, tallies, attempt, index)
@@ -48,16 +50,15 @@ async def settle(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies)
     for queue, positions in done.items():
         for chunk in _chunks(memory, positions):
             await _remove(memory, ports, tallies, queue, chunk)
-    for name in sorted(memory.dirty):
-        attempt = memory.attempts.get(name)
-        if attempt is not None and attempt.over:
-            _close(memory, ports, attempt)
 
 
 async def _rule(memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, now: datetime) -> None:
     if rules.unexamined(attempt):
         return  # the evidence could not be written yet; a ruling without it would forget the cause
     rulings = rules.next_rulings(attempt, policy.tasks.get(attempt.record.task), policy, now)
+    entry = memory.draft.entries.get(attempt.name)
+    if entry is not None:
+        rulings = rules.with_runs(attempt, rulings, entry.placement, entry.rate, now)
     if not rulings or not await records.write_rulings(ports, attempt, rulings):
         return
     pods = attempt.sight.pods.values()
@@ -254,36 +255,6 @@ async def _dead_letter(memory: Memory, ports: Ports, tallies: Tallies, attempt: 
 
 
 def _letter(memory: Memory, record: Record, index: int) -> DeadLetter:
-    """What a person who finds the dead letter needs: cause, attempts, placement, last message, end of the log."""
-    tries = record.rulings[index].tries
+    """What a person who finds the dead letter needs."""
     entry = memory.draft.entries.get(record.name)
-    cause = tries.cause.value if tries.cause else "unknown"
-    told = "It was never launched."
-    if tries.failures:
-        where = f", the last on the {entry.placement.value.replace('_', ' ')}" if entry else ""
-        told = (
-            f"Gave up after {_counted(tries.failures, 'failed try', 'failed tries')} "
-            f"in {_counted(record.attempt, 'attempt', 'attempts')} "
-            f"({tries.own} of its own, {tries.platform} of the platform's){where}."
-        )
-    lines = [told, f"Cause: {cause}. {tries.message}".rstrip()]
-    if tries.log_tail.strip():
-        lines.append(f"End of the log:\n{tries.log_tail.strip()}")
-    return DeadLetter(cause, "\n".join(lines)[:DESCRIPTION_MAX])
-
-
-def _counted(count: int, one: str, more: str) -> str:
-    return f"{count} {one if count == 1 else more}"
-
-
-def _close(memory: Memory, ports: Ports, attempt: Attempt) -> None:
-    """Nothing is claimed any more.
-
-    With the next ledger write the entry is closing, and what is left is cleared away.
-    """
-    if attempt.name in memory.draft.entries:
-        memory.draft.close(attempt.name)
-    else:
-        # a held retry whose items all ended otherwise: only its record is left
-        memory.give_up_record(attempt.name, ports.clock.now())
-    del memory.attempts[attempt.name]
+    return DeadLetter(*letter(record, index, entry.placement if entry else None))

@@ -14,8 +14,8 @@ from dispatcher.core.policy import Policy
 from dispatcher.core.work import ItemId
 from dispatcher.errors import BadMessage, Deposed
 from dispatcher.memory import Memory
-from dispatcher.ports import DeadLetter, MessageState, Peeked, Ports, WorkQueue
-from dispatcher.stages import bookkeeping
+from dispatcher.ports import Answer, DeadLetter, MessageState, Peeked, Ports, WorkQueue
+from dispatcher.stages import bookkeeping, replying
 
 PAGE = 250
 
@@ -67,7 +67,10 @@ async def _take_in(memory: Memory, ports: Ports, policy: Policy, queue: WorkQueu
             item = ports.read_message(queue.name, peeked.message)
         except BadMessage as bad:
             # Deferred by an older version or configuration that could read it; by today's rules it is poison.
-            await queue.dead_letter_deferred(item_id.sequence_number, DeadLetter(bad.reason, bad.description))
+            letter = DeadLetter(bad.reason, bad.description)
+            if await queue.dead_letter_deferred(item_id.sequence_number, letter) is not Answer.DONE:
+                continue  # a later sweep finds it again, if it is still there
+            replying.owe_for_poison(memory, queue.name, peeked.message, bad, ports.clock.now())
             ports.events.emit("item.rejected", item=peeked.message.message_id, reason=bad.reason)
             continue
         memory.inflight.arrive(item, ItemState.BACKLOG)

@@ -15,13 +15,14 @@ from dispatcher.simulator.checkers.one_job import OneLiveJob
 from dispatcher.simulator.checkers.plan import PlanIsBounded
 from dispatcher.simulator.checkers.ruled_once import RuledOnce
 from dispatcher.simulator.checkers.settled_once import SettledOnce
+from dispatcher.simulator.checkers.told import ToldToSenders
 from dispatcher.simulator.world import World
 
 __all__ = ["ALL", "Law", "LawBroken", "laws_of"]
 
 ALL: tuple[type[Law], ...] = (
     SettledOnce, RuledOnce, OneLiveJob, Admission, Covered, ChargedInFull, WithinCapacity, PlanIsBounded,
-    HeldWithReason, Drains,
+    HeldWithReason, Drains, ToldToSenders,
 )  # fmt: skip
 """Law 7, that the same seed gives the same trace, is not looked at in a run but between two."""
 

@@ -127,7 +127,8 @@ def test_what_is_not_strict_json_is_refused_with_the_place_and_the_remedy(body: 
         ({"task": "report", "params": {}, "priority": 1.0}, "priority must be"),
         ({"task": "report", "params": {}, "start_by": "x"}, "leave start_by out"),
         ({"task": "report", "params": {}, "payload_ref": "x"}, "pass the reference in params"),
-        ({"task": "report", "params": {}, "reply_to": "x"}, "leave reply_to out"),
+        ({"task": "report", "params": {}, "reply_to": 1}, "reply_to must be the name of a queue, not a number"),
+        ({"task": "report", "params": {}, "reply_to": ""}, "reply_to must be the name of a queue, not an empty string"),
     ],
 )
 def test_a_message_of_the_wrong_shape_is_told_which_field_is_wrong(body: dict, part: str) -> None:
@@ -137,7 +138,7 @@ def test_a_message_of_the_wrong_shape_is_told_which_field_is_wrong(body: dict, p
 
 
 def test_all_wrong_fields_are_told_at_once() -> None:
-    text = refused({"tusk": "report", "reply_to": "x", "params": 1}).description
+    text = refused({"tusk": "report", "reply_to": [], "params": 1}).description
     assert "'tusk'" in text
     assert "reply_to" in text
     assert "task is missing" in text

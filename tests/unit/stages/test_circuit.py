@@ -38,7 +38,7 @@ class Told:
 
 def ports_of(told: Told) -> Ports:
     nothing: Any = None
-    return Ports({}, nothing, nothing, nothing, told, nothing, told, nothing)
+    return Ports({}, nothing, nothing, nothing, told, nothing, told, nothing, nothing)
 
 
 def memory_of(circuit: Circuit, placement: Placement = Placement.VIRTUAL_NODE) -> Memory:
