@@ -1,141 +1,164 @@
-"""How the broker is reached and what its queues are, as far as the configuration says: mistakes, warnings, secrets."""
+"""The file of the broker alone: what it becomes, and that every mistake comes in one answer, with its line."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import pytest
-import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from pydantic import SecretStr
 
-from dispatcher.connection_string import read_connection_string
-from dispatcher.service.wiring import broker_config
-from dispatcher.settings import Examination, examine
-from dispatcher.settings.broker_checks import expired_signature
-
-STRING = "Endpoint=sb://orders.example/;SharedAccessKeyName=listen;SharedAccessKey=geheim="
-TASK = {"name": "report", "image": "report:1", "command": ["true"], "resources": {"cpu": "500m", "memory": "512Mi"}}
-GOOD = {"namespace": "orders.servicebus.windows.net"}
-
-
-def looked_at(folder: Path, bus: dict[str, Any], *, local: bool = False, **more: Any) -> Examination:
-    content = {"queues": [{"name": "work", "tasks": ["report"]}], "service_bus": bus, **more}
-    (folder / "dispatcher.yaml").write_text(yaml.safe_dump(content))
-    (folder / "tasks.yaml").write_text(yaml.safe_dump({"tasks": [TASK]}))
-    return examine(folder, local=local, environ={})
-
-
-def test_a_namespace_with_an_identity_needs_nothing_else(tmp_path: Path) -> None:
-    examined = looked_at(tmp_path, {**GOOD, "identity": "managed", "client_id": "1-2"})
-    assert (examined.mistakes, examined.warnings) == ((), ())
-
-
-@pytest.mark.parametrize(
-    ("bus", "said"),
-    [
-        ({**GOOD, "connection_string_file": "secret"}, "service_bus.namespace: a connection string is given too"),
-        ({"connection_string_file": "secret", "client_id": "1"}, "service_bus.client_id: belongs to namespace"),
-        ({**GOOD, "identity": "cli", "client_id": "1"}, "service_bus.client_id: is of no use with identity: cli"),
-        ({**GOOD, "identity": "default"}, "service_bus.identity: 'default' is not one of workload, managed, cli"),
-        ({"namespace": "sb://orders"}, "service_bus.namespace: 'sb://orders' is not a name"),
-        ({**GOOD, "custom_endpoint": "10.1.2.3"}, "service_bus.custom_endpoint: '10.1.2.3' is not a name"),
-        ({**GOOD, "ca_file": "nowhere.pem"}, "service_bus.ca_file: "),
-        ({**GOOD, "dead_letter_expired": False}, "service_bus.dead_letter_expired: a message that outlives its time"),
-        ({**GOOD, "duplicate_detection_window": "8d"}, "service_bus.duplicate_detection_window: 8d must be at most 7"),
-        ({"connection_string_file": "absent"}, "service_bus.connection_string_file: "),
-        ({"connection_string_file": "empty"}, "service_bus.connection_string_file: is empty; copy it whole"),
-        ({"connection_string_file": "half"}, "service_bus.connection_string_file: lacks SharedAccessKey; copy it"),
-        ({"connection_string_file": "other"}, "it opens only the queue 'other' (EntityPath), and there is 'work'"),
-    ],
+from dispatcher.embedded.broker import BrokerConfig, QueueConfig, Right
+from dispatcher.service.broker import Doors, broker_alone
+from dispatcher.settings.broker import (
+    BrokerExamination,
+    BrokerKeySettings,
+    BrokerLimitSettings,
+    BrokerQueueSettings,
+    examine_broker,
 )
-def test_what_cannot_work_is_told_with_the_field_and_the_remedy(tmp_path: Path, bus: dict[str, Any], said: str) -> None:
-    files = {"secret": STRING, "empty": "\n", "half": STRING.rpartition(";")[0], "other": STRING + ";EntityPath=other"}
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    lines = [str(mistake) for mistake in looked_at(tmp_path, bus).mistakes]
-    assert len(lines) == 1, lines
-    assert said in lines[0]
-    assert "; " in lines[0]
-    assert "geheim" not in lines[0]
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+DELIVERED = CHECKOUT / "config" / "broker.yaml"
 
 
-@pytest.mark.parametrize(
-    ("bus", "said"),
-    [
-        ({"lock_duration": "30s"}, "service_bus.lock_duration: 30s is short"),
-        ({"max_delivery_count": 10}, "service_bus.max_delivery_count: after 10 deliveries a crash loop"),
-        ({"duplicate_detection_window": "0s"}, "service_bus.duplicate_detection_window: without it"),
-        ({"duplicate_detection_window": "10m"}, "service_bus.duplicate_detection_window: 10m is short"),
-        ({"time_to_live": "31d"}, "service_bus.time_to_live: 31d is no longer than budget 'monthly' may hold work"),
-    ],
-)
-def test_a_queue_that_endangers_items_is_warned_of_and_a_good_one_is_not(
-    tmp_path: Path, bus: dict[str, Any], said: str
-) -> None:
-    timing = {"lock_hold_max": "5s"}
-    node = {"subnet": "10.240.0.0/24"}
-    monthly = {"name": "monthly", "window": "month", "limit_usd": 500, "when_exhausted": "hold"}
-    hourly = {"name": "hourly", "window": "hour", "limit_usd": 500, "when_exhausted": "hold"}
-    world = {"virtual_node": node, "budgets": [monthly, hourly], "timing": timing}
-    examined = looked_at(tmp_path, {**GOOD, **bus}, **world)
-    assert examined.mistakes == ()
-    assert [said in str(warning) for warning in examined.warnings] == [True]
-    best = {
-        "lock_duration": "60s",
-        "max_delivery_count": 100,
-        "duplicate_detection_window": "1d",
-        "time_to_live": "32d",
-    }
-    assert looked_at(tmp_path, {**GOOD, **best}, **world).warnings == ()
-    assert looked_at(tmp_path, bus, local=True, **world).warnings == ()
+def examined(tmp_path: Path, text: str) -> BrokerExamination:
+    path = tmp_path / "broker.yaml"
+    path.write_text(text)
+    return examine_broker(path)
 
 
-def test_without_a_way_in_a_person_is_told_that_only_local_mode_runs(tmp_path: Path) -> None:
-    assert "nothing says how to reach the broker" in str(looked_at(tmp_path, {}).warnings[0])
+def made(tmp_path: Path, text: str) -> BrokerConfig:
+    found = examined(tmp_path, text)
+    assert found.settings is not None, found.mistakes
+    return broker_alone(found.settings, found.secrets, Doors(), None, "made-key")
 
 
-def test_local_queues_are_what_the_configuration_says_of_them(tmp_path: Path) -> None:
-    bus = {"duplicate_detection_window": "2h", "time_to_live": "3d", "max_delivery_count": 7, "lock_duration": "30s"}
-    settings = looked_at(tmp_path, bus, local=True).settings
-    assert settings is not None
-    (queue,) = broker_config(settings, tmp_path / "journal", "key").queues
-    assert (queue.lock_duration, queue.max_delivery_count) == (timedelta(seconds=30), 7)
-    assert (queue.duplicate_detection_window, queue.time_to_live) == (timedelta(hours=2), timedelta(days=3))
-    off = looked_at(tmp_path, {"duplicate_detection_window": "0s"}, local=True).settings
-    assert off is not None
-    assert broker_config(off, tmp_path / "journal", "key").queues[0].duplicate_detection_window is None
-
-
-# --- the string itself ----------------------------------------------------------------------------------------------
-
-
-def test_a_connection_string_is_read_as_the_sdk_reads_it() -> None:
-    read = read_connection_string(
-        " endpoint=sb://h:1/;SHAREDACCESSKEYNAME=n;SharedAccessKey=a=b==;UseDevelopmentEmulator=true;\n"
+def test_the_delivered_file_is_right_and_says_the_defaults_of_the_broker() -> None:
+    found = examine_broker(DELIVERED)
+    assert found.mistakes == ()
+    assert found.settings is not None
+    config = broker_alone(found.settings, found.secrets, Doors(), None, "made-key")
+    assert config == BrokerConfig(
+        queues=(QueueConfig("work"),), port=5672, shared_access_keys={"RootManageSharedAccessKey": "SAS_KEY_VALUE"}
     )
-    assert (read.host, read.key_name, read.queue, read.signature_until) == ("h:1", "n", None, None)
-    assert "a=b" not in repr(read)
 
 
-def test_a_ready_made_signature_says_when_it_ends() -> None:
-    text = "Endpoint=sb://h/;SharedAccessSignature=SharedAccessSignature sr=h&sig=x%3d&se=1000000000&skn=n"
-    end = datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
-    assert read_connection_string(text).signature_until == end
-    assert expired_signature(text, end - timedelta(seconds=1)) is None
-    told = expired_signature(text, end)
-    assert told is not None
-    assert told.startswith("its signature ended at 2001-09-09 01:46 UTC; ")
-    assert expired_signature(STRING, end) is None
+def test_the_delivered_file_names_every_setting_with_a_sentence() -> None:
+    text = DELIVERED.read_text(encoding="utf-8")
+    for model in (BrokerQueueSettings, BrokerKeySettings, BrokerLimitSettings):
+        for name, info in model.model_fields.items():
+            assert info.description, name
+            assert f"{name}:" in text, f"{name} is not in {DELIVERED.name}"
 
 
-@given(st.text(max_size=60), st.sampled_from([STRING, "", "Endpoint=sb://x;SharedAccessKeyName=n;SharedAccessKey="]))
-def test_no_text_makes_the_reader_fail_otherwise_or_quote_it(text: str, around: str) -> None:
-    try:
-        read_connection_string(around[: len(around) // 2] + text + around[len(around) // 2 :])
-    except ValueError as error:
-        fault = str(error).partition("; ")[0]
-        assert "geheim" not in fault
-        assert fault.isprintable()
+def test_every_setting_reaches_the_broker(tmp_path: Path) -> None:
+    (tmp_path / "sender.key").write_text("from-a-file\n")
+    config = made(
+        tmp_path,
+        """
+queues:
+  - {name: jobs, enabled: false, lock_duration: 5m, max_delivery_count: 3, default_ttl: 1h, max_size: 1Gi,
+     dead_lettering_on_expiration: true, duplicate_detection_window: 10m, max_message_size: 1Mi}
+keys:
+  - {name: all, key: one}
+  - {name: sender, key_file: sender.key, rights: [send], queue: JOBS}
+  - {name: boss, key: three, rights: [manage], queue: jobs}
+limits: {journal_size_max: 2Mi, max_frame_size: 64Ki, idle_timeout: 90s, link_idle_timeout: 1m, unused_timeout: 2m}
+""",
+    )
+    assert config.queues == (
+        QueueConfig(
+            "jobs", enabled=False, lock_duration=timedelta(minutes=5), max_delivery_count=3, max_size=2**30,
+            time_to_live=timedelta(hours=1), dead_letter_expired=True, max_message_size=2**20,
+            duplicate_detection_window=timedelta(minutes=10),
+        ),
+    )  # fmt: skip
+    assert config.shared_access_keys == {"all": "one"}
+    assert [(each.name, each.key, each.rights, each.queue) for each in config.access_policies] == [
+        ("sender", "from-a-file", {Right.SEND}, "JOBS"),
+        ("boss", "three", {Right.MANAGE}, "jobs"),
+    ]
+    assert (config.journal_pages_max, config.max_frame_size) == (512, 65_536)
+    assert config.idle_timeout == timedelta(seconds=90)
+    assert (config.link_idle_timeout, config.unused_timeout) == (timedelta(minutes=1), timedelta(minutes=2))
+
+
+def test_without_keys_there_is_one_that_was_made(tmp_path: Path) -> None:
+    config = made(tmp_path, "queues: [{name: jobs}]")
+    assert config.shared_access_keys == {"RootManageSharedAccessKey": "made-key"}
+
+
+WRONG = """\
+queues:
+  - name: jobs
+    lock_duration: 10m
+    max_delivery_cuont: 3
+  - name: JOBS
+    lock_duration: 30
+keys:
+  - name: reader
+    rights: [listne]
+    key: 12345
+  - name: sender
+    queue: jbos
+  - name: sender
+    key: geheim
+    key_file: sender.key
+  - {name: c, key_file: nowhere.key}
+topics: []
+limits: {idle_timeout: 0s, journal_size_max: 1k}
+"""
+
+
+def test_every_mistake_comes_in_one_answer_with_field_remedy_and_line_and_no_secret(tmp_path: Path) -> None:
+    found = examined(tmp_path, WRONG)
+    assert found.settings is None
+    lines = [str(mistake) for mistake in found.mistakes]
+    expected = (
+        ("queues[0].lock_duration: 10m must be at most 5 minutes", "line 3"),
+        ("queues[0].max_delivery_cuont: is not a setting; did you mean max_delivery_count?", "line 4"),
+        ("queues[1].name: 'JOBS' is the name of queues[0] too; give each its own name", "line 5"),
+        ("queues[1].lock_duration: 30 has no unit; write 30s for seconds", "line 6"),
+        ("keys[0].rights[0]: 'listne' is not one of send, listen, manage; did you mean listen?", "line 9"),
+        ("keys[0].key: expected text, found something else; put it in quotes", "line 10"),
+        ("keys[1]: has neither key nor key_file; give one of them", "line 11"),
+        ("keys[1].queue: there is no queue 'jbos'; did you mean jobs?", "line 12"),
+        ("keys[2].name: 'sender' is the name of keys[1] too; give each its own name", "line 13"),
+        ("keys[2]: has both key and key_file; give one of them", "line 13"),
+        (f"keys[3].key_file: {tmp_path / 'nowhere.key'} cannot be used (No such file or directory)", "line 16"),
+        ("topics: is not a setting; known are keys, limits, queues", "line 17"),
+        ("limits.journal_size_max: '1k' must be at least 1048576", "line 18"),
+        ("limits.idle_timeout: 0d must be at least 1 second", "line 18"),
+    )
+    assert len(lines) == len(expected), "\n".join(lines)
+    for line, (says, place) in zip(lines, expected, strict=True):
+        assert line.startswith(says), line
+        assert line.endswith(f"(broker.yaml, {place})"), line
+    assert not any("geheim" in line or "12345" in line for line in lines)
+
+
+def test_keys_of_which_none_opens_everything_are_a_mistake(tmp_path: Path) -> None:
+    (mistake,) = examined(tmp_path, "queues: [{name: a}]\nkeys: [{name: k, key: v, rights: [send]}]\n").mistakes
+    assert str(mistake).startswith("keys: none of them opens everything; add one without rights and queue")
+
+
+def test_a_key_file_that_is_empty_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "k").write_text("\n")
+    (mistake,) = examined(tmp_path, "queues: [{name: a}]\nkeys: [{name: k, key_file: k}]\n").mistakes
+    assert "cannot be used (empty)" in str(mistake)
+
+
+def test_a_file_that_is_not_there_or_no_yaml_is_one_mistake(tmp_path: Path) -> None:
+    missing = tmp_path / "none.yaml"
+    assert [str(each) for each in examine_broker(missing).mistakes] == [
+        f"{missing}: is not a file; name one with --config"
+    ]
+    (mistake,) = examined(tmp_path, "queues: [").mistakes
+    assert "is not valid YAML" in str(mistake)
+    assert [str(each.path) for each in examined(tmp_path, "").mistakes] == ["queues"]
+
+
+def test_a_key_stays_out_of_what_is_printed(tmp_path: Path) -> None:
+    found = examined(tmp_path, "queues: [{name: a}]\nkeys: [{name: k, key: geheim}]\n")
+    assert found.secrets == {"k": SecretStr("geheim")}
+    assert "geheim" not in repr(found)

@@ -93,7 +93,7 @@ class FaultControl:
 
     async def _arm(self, request: web.Request) -> web.Response:
         fault = _fault(request)
-        self._broker.faults.arm(fault, **await _fields(request, _FIELDS_OF_ARMING))
+        self._broker.faults.arm(fault, **await self._fields(request, _FIELDS_OF_ARMING))
         return web.json_response(_view(fault, self._broker.faults.armed[fault], self._broker.faults.fired[fault]))
 
     async def _disarm(self, request: web.Request) -> web.Response:
@@ -106,8 +106,17 @@ class FaultControl:
 
     async def _strike(self, request: web.Request) -> web.Response:
         fault = _fault(request)
-        hit = self._broker.faults.strike(fault, **await _fields(request, _FIELDS_OF_STRIKES))
+        hit = self._broker.faults.strike(fault, **await self._fields(request, _FIELDS_OF_STRIKES))
         return web.json_response({"hit": hit})
+
+    async def _fields(self, request: web.Request, known: dict[str, tuple[type, ...]]) -> dict[str, Any]:
+        """The fields of the request's body; a queue that is not there could never be hit. Raises FaultError."""
+        fields = await _fields(request, known)
+        queue = fields.get("queue")
+        names = [each.name for each in self._broker.config.queues]
+        if queue is not None and queue.lower().partition("/$")[0] not in (name.lower() for name in names):
+            raise FaultError(f"queue: there is no {queue!r}; there are {', '.join(names)}")
+        return fields
 
     async def _all_counts(self, _request: web.Request) -> web.Response:
         names = [queue.name for queue in self._broker.config.queues]

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from azure.core.credentials import AccessToken
-from azure.servicebus import ServiceBusMessage, TransportType
+from azure.servicebus import ServiceBusMessage, ServiceBusSubQueue, TransportType
 from azure.servicebus._pyamqp.utils import generate_sas_token
 from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.exceptions import (
+    MessagingEntityDisabledError,
     ServiceBusAuthenticationError,
     ServiceBusAuthorizationError,
     ServiceBusConnectionError,
@@ -176,6 +177,40 @@ async def test_plain_tcp_is_not_served_where_tls_is(certificate: TlsFiles) -> No
         async with ServiceBusClient.from_connection_string(text, retry_total=0) as client:
             with pytest.raises(ServiceBusError):
                 await client.get_queue_sender("jobs").__aenter__()
+
+
+async def test_tls_is_served_beside_plain_tcp_where_it_has_a_port_of_its_own(certificate: TlsFiles) -> None:
+    async with Broker(BrokerConfig(queues=(JOBS,), tls=certificate, tls_port=0)) as broker:
+        assert broker.tls_port not in (None, 0, broker.port)
+        async with connect(broker) as client:
+            await send(client, "jobs", "plain")
+        endpoint = f"sb://localhost:{broker.tls_port}"
+        secret = broker.connection_string.replace("UseDevelopmentEmulator=true;", "")
+        trusted = str(certificate.certificate)
+        over_tls = ServiceBusClient.from_connection_string(
+            secret, custom_endpoint_address=endpoint, transport_type=TransportType.Amqp, connection_verify=trusted
+        )
+        async with over_tls, receiver_of(over_tls, "jobs") as receiver:
+            assert [str(message) for message in await receive(receiver, 1)] == ["plain"]
+
+
+async def test_a_queue_that_is_disabled_refuses_everybody_and_keeps_what_is_in_it(tmp_path: Path) -> None:
+    journal = tmp_path / "broker.db"
+    async with Broker(BrokerConfig(queues=(JOBS,), journal_path=journal)) as broker, connect(broker) as client:
+        await send(client, "jobs", "kept")
+    disabled = QueueConfig("jobs", enabled=False)
+    config = BrokerConfig(queues=(disabled, QueueConfig("mails")), journal_path=journal)
+    async with Broker(config) as broker, connect(broker) as client:
+        doors = (
+            client.get_queue_sender("jobs"),
+            client.get_queue_receiver("jobs"),
+            client.get_queue_receiver("jobs", sub_queue=ServiceBusSubQueue.DEAD_LETTER),
+        )
+        for door in doors:
+            with pytest.raises(MessagingEntityDisabledError):
+                await door.__aenter__()
+        await send(client, "mails", "taken")
+        assert broker.counts("jobs").active == 1
 
 
 async def test_a_queue_that_requires_sessions_refuses_receivers_without() -> None:

@@ -346,6 +346,17 @@ async def test_a_message_is_delivered_twice_under_one_lock_and_settled_once(
     assert broker.faults.fired[Fault.DUPLICATE_DELIVERY] == 1
 
 
+async def test_messages_are_delivered_twice_also_while_more_wait_than_are_asked_for(
+    broker: Broker, client: ServiceBusClient
+) -> None:
+    await send(client, "jobs", *(f"m{number}" for number in range(20)))
+    broker.faults.arm(Fault.DUPLICATE_DELIVERY, times=4)
+    async with receiver_of(client, "jobs") as receiver:
+        messages = await receive(receiver, 8)
+        assert sorted(str(message) for message in messages) == sorted(f"m{number}" for number in (0, 1, 2, 3) * 2)
+    assert broker.faults.fired[Fault.DUPLICATE_DELIVERY] == 4
+
+
 # --- refusals ----------------------------------------------------------------------------------------------
 
 
@@ -472,7 +483,10 @@ async def test_a_fault_is_armed_seen_and_disarmed_over_http(broker: Broker, clie
             assert answer.status == 200
         await send(client, "jobs", "two")
         async with http.get("/queues/jobs") as answer:
-            assert (await answer.json())["active"] == 1
+            counts = await answer.json()
+            assert counts["active"] == 1
+        async with http.get("/queues") as answer:
+            assert (await answer.json())["jobs"] == counts
         async with http.put("/faults/throttle", json={"value": 5}), http.delete("/faults"):
             assert not broker.faults.armed
 
@@ -500,6 +514,7 @@ async def test_a_strike_over_http_says_what_it_hit(broker: Broker, client: Servi
         ("PUT", "/faults/throttle", '{"speed": 1}', 400, "speed: unknown"),
         ("PUT", "/faults/throttle", '{"value": "fast"}', 400, "value: must be"),
         ("PUT", "/faults/throttle", '{"times": true}', 400, "times: must be"),
+        ("PUT", "/faults/throttle", '{"queue": "nowhere"}', 400, "queue: there is no 'nowhere'; there are jobs"),
         ("PUT", "/faults/revoke-locks", "{}", 400, "strike it"),
         ("POST", "/faults/throttle", "{}", 400, "arm it"),
         ("POST", "/faults/revoke-locks", '{"queue": "nowhere"}', 400, "there is no"),
