@@ -222,6 +222,8 @@ class Entity:
                     self._deliver_again(message)
         if assigned:
             self._arm()
+            if self._faults.is_armed(Fault.DUPLICATE_DELIVERY, self.path):
+                self.wake()  # for what credit is left
         return len(assigned)
 
     def _allowance(self) -> int:
@@ -229,6 +231,8 @@ class Entity:
         if self._faults.is_armed(Fault.DISABLE_QUEUE, self.path):
             return 0
         wanted = min(_ASSIGN_MAX, self.queue.wanted())
+        if self._faults.is_armed(Fault.DUPLICATE_DELIVERY, self.path):
+            wanted = -(-wanted // 2)  # the other half of the credit is for the same messages again
         allowed = self._faults.credits(wanted, self.path)
         if allowed < wanted and not self._held_back:
             self._held_back = True

@@ -14,7 +14,7 @@ import pytest
 from queue_kit import a_broker, a_queue, deferred, deliveries, send, until
 from queue_wire import Wire, a_broker_process, a_wire, through
 
-from dispatcher.embedded.broker import Broker
+from dispatcher.embedded.broker import Broker, Fault
 from dispatcher.errors import LookFailed, OutcomeUnknown
 from dispatcher.ports import Answer, DeadLetter, MessageState
 from dispatcher.queue import Producer, ServiceBusConfig, ServiceBusQueue
@@ -227,6 +227,69 @@ async def test_many_small_messages_travel_in_batches_that_the_broker_takes() -> 
     async with a_broker() as broker:
         await send(broker.connection_string, 6000)
         assert broker.counts("work").active == 6000
+
+
+async def test_an_idle_receiver_whose_connection_is_half_open_notices_and_receives_again() -> None:
+    """A receive on such a connection comes back empty, as if the queue were empty."""
+    async with (
+        a_broker(lock_seconds=6) as broker,  # what was sent into the dead connection comes back then
+        a_queue(broker.connection_string, check_seconds=0.5, operation_timeout_seconds=3.0) as (queue, bell),
+    ):
+        await queue.receive(10)
+        await until(lambda: queue.health().last_receive_age_seconds is not None)
+        assert broker.faults.strike(Fault.FREEZE_CONNECTIONS) == 1
+        await until(lambda: queue.health().receivers_rebuilt >= 1)
+        await send(broker.connection_string, 3)
+        assert len(await deliveries(queue, bell, 3)) == 3
+        assert queue.health().last_error is None
+
+
+async def test_a_receiver_without_room_whose_connection_is_half_open_notices_too() -> None:
+    async with (
+        a_broker(lock_seconds=6) as broker,  # what was sent into the dead connection comes back then
+        a_queue(broker.connection_string, check_seconds=0.5, operation_timeout_seconds=3.0) as (queue, bell),
+    ):
+        await send(broker.connection_string, 1)
+        await deliveries(queue, bell, 1)
+        broker.faults.strike(Fault.FREEZE_CONNECTIONS)
+        await until(lambda: queue.health().receivers_rebuilt >= 1)
+
+
+async def test_a_broker_that_says_nothing_at_all_makes_the_adapter_not_alive_until_it_speaks_again() -> None:
+    """Every connection is frozen, new ones too: calls of the SDK hang, and only the watchdog's time tells."""
+    async with (
+        a_broker(lock_seconds=6) as broker,  # what was sent into the dead connection comes back then
+        a_queue(broker.connection_string, check_seconds=0.5, operation_timeout_seconds=2.0, watchdog_seconds=5.0) as (
+            queue,
+            bell,
+        ),
+    ):
+        await queue.receive(10)
+        await until(lambda: queue.health().last_receive_age_seconds is not None)
+        async with asyncio.timeout(40):
+            while queue.health().alive or not queue.health().clients_rebuilt:
+                broker.faults.strike(Fault.FREEZE_CONNECTIONS)
+                await asyncio.sleep(0.02)
+        assert queue.health().faults == (f"nothing is received any more ({queue.health().last_error})",)
+        await until(lambda: queue.health().alive)
+        await send(broker.connection_string, 3)
+        assert len(await deliveries(queue, bell, 3)) == 3
+        assert queue.health().faults == ()
+
+
+async def test_a_closed_port_and_a_refusal_are_plain_and_leave_the_adapter_alive() -> None:
+    async with a_broker() as broker:
+        connection_string = broker.connection_string
+        broker.faults.arm(Fault.DENY_TOKENS)
+        async with a_queue(connection_string, watchdog_seconds=4.0, operation_timeout_seconds=3.0) as (queue, _):
+            await until(lambda: queue.health().refused is not None)
+            await asyncio.sleep(4.5)  # longer than the watchdog's time
+            assert queue.health().alive
+            assert len(queue.health().faults) == 1
+    async with a_queue(connection_string, watchdog_seconds=4.0, operation_timeout_seconds=3.0) as (queue, _):
+        await until(lambda: queue.health().last_error is not None)
+        await asyncio.sleep(4.5)
+        assert queue.health().alive
 
 
 # --- refusal --------------------------------------------------------------------------------------------------------
