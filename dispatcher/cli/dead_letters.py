@@ -37,6 +37,7 @@ from dispatcher.settings.values import parse_duration
 
 if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
     from dispatcher.dead_letters import Found, Selection
+    from dispatcher.queue.config import ServiceBusConfig
     from dispatcher.queue.dead_letters import DeadLetterQueue
 
 dead_letters = typer.Typer(
@@ -47,6 +48,7 @@ dead_letters = typer.Typer(
 app.add_typer(dead_letters, name="dead-letters")
 
 
+_LOCK_MARGIN_MAX = timedelta(seconds=10)
 AnyOf = list[str] | None
 QueueOption = Annotated[str | None, typer.Option(help="Only this queue; default: all of the configuration.")]
 TaskOption = Annotated[AnyOf, typer.Option(help="Only items of this task. May be repeated.")]
@@ -202,7 +204,6 @@ async def dead_letter_queues(
     settings: Settings, names: Sequence[str]
 ) -> AsyncIterator[list[tuple[DeadLetterQueue, str | None]]]:
     """The dead-letter queues of these queues, each with the tenant of messages that name none."""
-    from dispatcher.queue.config import ServiceBusConfig
     from dispatcher.queue.dead_letters import DeadLetterQueue
     from dispatcher.service.wiring import queue_rules
 
@@ -210,7 +211,15 @@ async def dead_letter_queues(
     async with AsyncExitStack() as stack:
         queues = []
         for name in names:
-            reader = DeadLetterQueue(ServiceBusConfig(queue=name, connection_string=lambda: secret))
+            reader = DeadLetterQueue(reached(settings, name, secret))
             tenants = rules[name].tenants or ()
             queues.append((await stack.enter_async_context(reader), tenants[0] if len(tenants) == 1 else None))
         yield queues
+
+
+def reached(settings: Settings, name: str, secret: str) -> ServiceBusConfig:
+    """How a command reaches a queue. Where locks are short, little of one is enough to act under it."""
+    from dispatcher.queue.config import ServiceBusConfig
+
+    margin = min(_LOCK_MARGIN_MAX, settings.service_bus.lock_duration / 4)
+    return ServiceBusConfig(queue=name, connection_string=lambda: secret, lock_margin=margin)

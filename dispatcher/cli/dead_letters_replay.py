@@ -26,6 +26,7 @@ from dispatcher.cli.dead_letters import (
     dead_letter_queues,
     dead_letters,
     queue_names,
+    reached,
     selected,
 )
 from dispatcher.cli.long_act import Interrupted, carried_out, progress_of, tell_end
@@ -97,7 +98,6 @@ def replay_dead_letters(
     from dispatcher.dead_letters import Found, find
     from dispatcher.dead_letters.acting import replay
     from dispatcher.dead_letters.selecting import LOOKED_AT_MAX
-    from dispatcher.queue.config import ServiceBusConfig
     from dispatcher.queue.links import Pace
     from dispatcher.queue.resending import CopySender
     from dispatcher.service.wiring import SystemClock, message_reader
@@ -157,7 +157,7 @@ def replay_dead_letters(
                     mine = [letter for letter in letters if letter.queue == dead_queue.name]
                     if not mine or interrupted():
                         continue
-                    where = ServiceBusConfig(queue=dead_queue.name, connection_string=lambda: secret)
+                    where = reached(settings, dead_queue.name, secret)
                     sender = await stack.enter_async_context(CopySender(where))
                     await replay(
                         dead_queue,

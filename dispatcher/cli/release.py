@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dispatcher.cli.app import app
-from dispatcher.cli.dead_letters import queue_names
+from dispatcher.cli.dead_letters import queue_names, reached
 from dispatcher.cli.long_act import Interrupted, carried_out, progress_of, tell_end
 from dispatcher.cli.shared import (
     ConfigDir,
@@ -70,7 +70,6 @@ def release(
 
     async def act() -> None:
         from dispatcher.queue.backlog import DeferredBacklog
-        from dispatcher.queue.config import ServiceBusConfig
         from dispatcher.queue.resending import CopySender
         from dispatcher.releasing import claims, look
         from dispatcher.releasing import release as release_each
@@ -82,7 +81,7 @@ def release(
             claimed = await claims(world.store) if world.store is not None else {}
             backlogs = []
             for name in names:
-                where = ServiceBusConfig(queue=name, connection_string=lambda: world.connection_string)
+                where = reached(settings, name, world.connection_string)
                 backlog = await stack.enter_async_context(DeferredBacklog(where))
                 found = await look(backlog, claimed)
                 plan.in_flight += found.in_flight

@@ -43,21 +43,30 @@ class CopySender:
     async def send(self, copy: AmqpAnnotatedMessage) -> Answer:
         """Sends one: DONE, or REFUSED where it is larger than the queue takes.
 
-        Raises OutcomeUnknown for everything else: no answer, or a queue that takes nothing.
+        One that gets no answer is sent a second time, over a new connection. Raises OutcomeUnknown if that gets none
+        either, or if the queue takes nothing.
         """
         async with self._lock:
             try:
-                await patiently(lambda: self._once(copy), self._config.operation_timeout_seconds)
-            except MessageSizeExceededError:
-                return Answer.REFUSED
-            except (ServiceBusError, TimeoutError, OSError, ValueError, TypeError) as error:
-                self._discard()
-                proof = "it was not sent" if answer_to(error) is Answer.REFUSED else "it may have been sent or not"
-                raise OutcomeUnknown(f"a copy got no confirmation, {proof}: {refusal(error) or told(error)}") from error
-            except BaseException:
-                self._discard()  # cut off in the middle: the sender must not be used again
-                raise
-            return Answer.DONE
+                return await self._sent(copy)
+            except OutcomeUnknown as unknown:
+                if not unknown.__cause__ or refusal(unknown.__cause__) is not None:
+                    raise
+            return await self._sent(copy)
+
+    async def _sent(self, copy: AmqpAnnotatedMessage) -> Answer:
+        try:
+            await patiently(lambda: self._once(copy), self._config.operation_timeout_seconds)
+        except MessageSizeExceededError:
+            return Answer.REFUSED
+        except (ServiceBusError, TimeoutError, OSError, ValueError, TypeError) as error:
+            self._discard()
+            proof = "it was not sent" if answer_to(error) is Answer.REFUSED else "it may have been sent or not"
+            raise OutcomeUnknown(f"a copy got no confirmation, {proof}: {refusal(error) or told(error)}") from error
+        except BaseException:
+            self._discard()  # cut off in the middle: the sender must not be used again
+            raise
+        return Answer.DONE
 
     async def close(self) -> None:
         """Closes the sender, within bounds."""

@@ -65,9 +65,10 @@ async def release(receiver: ServiceBusReceiver, messages: Sequence[ServiceBusRec
     letter is a part of what people go by.
     """
     opened: Any = receiver
+    unsettled = opened._handler._link._received_delivery_tags
     for message in messages:
         delivered: Any = message
-        if not delivered._settled:
+        if not delivered._settled and delivered._delivery_tag in unsettled:
             await opened._handler.settle_messages_async(delivered._delivery_id, delivered._delivery_tag, "released")
             delivered._settled = True
 

@@ -11,7 +11,7 @@ done with what was taken.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -114,14 +114,14 @@ class Taking:
         Where the receiver that it came through is gone or gives no answer, the lock itself is enough for the other
         link. What the second try finds lost may be the work of the first.
         """
-        doubtful = False
+        links = [self._steward, self._steward]  # the second time over a new connection
         if taken.generation is not None and taken.generation == self._sweeper.generation:
-            answer = await self._completed(self._sweeper, taken)
-            if answer is not Answer.UNKNOWN:
+            links.insert(0, self._sweeper)
+        for tries, link in enumerate(links):
+            answer = await self._completed(link, taken)
+            if answer is Answer.DONE or (tries == 0 and answer is not Answer.UNKNOWN):
                 return answer
-            doubtful = True
-        answer = await self._completed(self._steward, taken)
-        return Answer.UNKNOWN if doubtful and answer is not Answer.DONE else answer
+        return Answer.UNKNOWN
 
     def has_time(self, taken: Taken) -> bool:
         """Whether enough of its lock is left to act under it."""
@@ -194,8 +194,10 @@ class Taking:
             await give_back_credit(receiver)
             await release(receiver, [each.received for each in held if each.generation == generation])
 
-        with suppress(ServiceBusError, TimeoutError, OSError):  # as far as that goes; locks end by themselves
+        try:
             await self._sweeper.run(all_of_it, self._config.operation_timeout_seconds)
+        except Exception as error:  # noqa: BLE001 - as far as that goes: locks end by themselves
+            self._log.info("locks.left", error=told(error), count=len(held))
 
     def _end(self, got: Sequence[ServiceBusReceivedMessage]) -> datetime:
         now = self._now()

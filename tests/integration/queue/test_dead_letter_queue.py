@@ -7,52 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from azure.servicebus import ServiceBusMessage, ServiceBusReceiveMode, ServiceBusSubQueue
+from azure.servicebus import ServiceBusReceiveMode, ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient
+from dead_letter_kit import FOREIGN, a_broker, a_config, announced, bury, dispatcher, some
 from queue_wire import a_wire, through
 
-from dispatcher.embedded.broker import Broker, BrokerConfig, QueueConfig
 from dispatcher.errors import LookFailed
 from dispatcher.queue.config import ServiceBusConfig
 from dispatcher.queue.dead_letters import DeadLetterQueue, DeadMessage
 
 pytestmark = pytest.mark.timeout(90)
-
-FOREIGN = ServiceBusMessage(b"\x00\xffno JSON", application_properties={"DeadLetterReason": 7}, message_id="foreign")
-
-
-@asynccontextmanager
-async def a_broker(*queues: str) -> AsyncIterator[Broker]:
-    configs = tuple(QueueConfig(name, lock_duration=timedelta(seconds=60)) for name in queues or ("work",))
-    async with Broker(BrokerConfig(queues=configs)) as broker:
-        yield broker
-
-
-async def bury(broker: Broker, messages: list[ServiceBusMessage], reason: str, queue: str = "work") -> None:
-    """Sends messages and dead-letters them, with the SDK alone."""
-    client = ServiceBusClient.from_connection_string(broker.connection_string)
-    async with client, client.get_queue_sender(queue) as sender, client.get_queue_receiver(queue) as receiver:
-        await sender.send_messages(messages)
-        left = len(messages)
-        while left:
-            got = await receiver.receive_messages(max_message_count=left, max_wait_time=5)
-            for each in got:
-                await receiver.dead_letter_message(each, reason=reason, error_description=f"{reason}\nin {queue}")
-            left -= len(got)
-
-
-def some(count: int, task: str = "report", tenant: str = "acme") -> list[ServiceBusMessage]:
-    body = json.dumps({"task": task, "tenant": tenant, "params": {}})
-    return [ServiceBusMessage(body, message_id=f"{task}-{tenant}-{n}") for n in range(count)]
 
 
 def reader(connection_string: str, **changes: Any) -> DeadLetterQueue:
@@ -68,7 +36,7 @@ async def all_of(queue: DeadLetterQueue) -> list[list[DeadMessage]]:
 
 async def test_more_than_one_page_is_read_to_its_end_in_order_and_nothing_is_locked_counted_or_removed() -> None:
     async with a_broker() as broker:
-        await bury(broker, some(260), "application_error")
+        await bury(broker.connection_string, some(260), "application_error")
         for _ in range(2):
             async with reader(broker.connection_string) as queue:
                 pages = await all_of(queue)
@@ -92,7 +60,7 @@ async def test_an_empty_dead_letter_queue_has_no_page() -> None:
 
 async def test_what_another_program_wrote_is_shown_as_far_as_it_goes() -> None:
     async with a_broker() as broker:
-        await bury(broker, [FOREIGN], "")
+        await bury(broker.connection_string, [FOREIGN], "")
         async with reader(broker.connection_string) as queue:
             ((dead,),) = await all_of(queue)
     assert dead.message.message_id == "foreign"
@@ -101,7 +69,7 @@ async def test_what_another_program_wrote_is_shown_as_far_as_it_goes() -> None:
 
 async def test_a_broker_that_falls_silent_ends_the_look_in_bounded_time() -> None:
     async with a_broker() as broker, a_wire(broker.port) as wire:
-        await bury(broker, some(3), "x")
+        await bury(broker.connection_string, some(3), "x")
         quick = {"operation_timeout_seconds": 4.0, "peek_page_max": 2, "close_timeout_seconds": 0.5}
         async with asyncio.timeout(60), reader(through(wire, broker.connection_string), **quick) as queue:
             pages = queue.pages()
@@ -116,46 +84,19 @@ async def test_a_broker_that_falls_silent_ends_the_look_in_bounded_time() -> Non
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    folder = tmp_path / "config"
-    folder.mkdir()
-    task = {"image": "x", "command": ["true"], "resources": {"cpu": "100m", "memory": "64Mi"}}
-    tasks = [{"name": name, **task} for name in ("report", "thumbnail")]
-    queues = [
-        {"name": "work", "tasks": ["report", "thumbnail"], "tenants": ["acme", "globex"]},
-        {"name": "other", "tasks": ["report"]},
-    ]
-    (folder / "dispatcher.yaml").write_text(yaml.safe_dump({"queues": queues, "virtual_node": {"enabled": False}}))
-    (folder / "tasks.yaml").write_text(yaml.safe_dump({"tasks": tasks}))
-    return folder
-
-
-def announced(tmp_path: Path, connection_string: str) -> Path:
-    """The data directory of a local service with that broker."""
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "connection-string").write_text(connection_string)
-    facts = {"url": "http://127.0.0.1:9", "pid": 1, "connection_string_file": str(data / "connection-string")}
-    (data / "service.json").write_text(json.dumps(facts))
-    return data
+    return a_config(tmp_path)
 
 
 async def listed(config: Path, data: Path, *arguments: str) -> tuple[int, str, list[str]]:
-    """Exit code, stdout, and the lines of stderr."""
-    command = ["-m", "dispatcher", "dead-letters", "list", "--config", str(config), "--data-dir", str(data), *arguments]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=pipe, stderr=pipe)
-    async with asyncio.timeout(40):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode().splitlines()
+    return await dispatcher(config, data, "dead-letters", "list", *arguments)
 
 
 async def test_the_command_lists_selects_and_limits(config: Path, tmp_path: Path) -> None:
     async with a_broker("work", "other") as broker:
         data = announced(tmp_path, broker.connection_string)
-        await bury(broker, some(255), "application_error")
-        await bury(broker, some(5, "thumbnail", "globex"), "bad_params")
-        await bury(broker, [FOREIGN], "", queue="other")
+        await bury(broker.connection_string, some(255), "application_error")
+        await bury(broker.connection_string, some(5, "thumbnail", "globex"), "bad_params")
+        await bury(broker.connection_string, [FOREIGN], "", queue="other")
         code, out, err = await listed(config, data, "--json")
         letters = [json.loads(line) for line in out.splitlines()]
         assert (code, len(letters)) == (0, 261)
