@@ -26,6 +26,7 @@ _OF_EVENTS = (
     "length where the message has one of its own."
 )
 _JSON_TYPE = r"^(application|text)/([A-Za-z0-9.-]+\+)?json(;.*)?$(?!\n)"
+_REPLY_TO = "The queue on which the sender wants to hear how the item ended."
 _ALWAYS = ("params",)
 _NOT_YET = ("startby", "payloadref")
 
@@ -41,6 +42,7 @@ def message_schema(
         "tenant": {"description": "Whose work it is.", **_tenant(rules)},
         "params": {"description": "The task's parameters.", "type": "object"},
         "priority": {"description": "Higher goes first; 0 is ordinary work.", **_priority(rules), "default": 0},
+        "reply_to": {"description": _REPLY_TO, "enum": sorted(rules.reply_to)},
     }
     return {
         "$schema": DIALECT,
@@ -84,6 +86,7 @@ def event_schema(queue: str, table: TaskTable, rules: QueueRules, tasks: Iterabl
         "dataschema": _or_null(text),
         "traceparent": {"description": "W3C Trace Context; carried to the pod."},
         "tracestate": {"description": "W3C Trace Context; carried to the pod."},
+        "replyto": {"description": _REPLY_TO, **_or_null({"enum": sorted(rules.reply_to)})},
         **{key: {"type": "null"} for key in _NOT_YET},
     }
     return {

@@ -62,7 +62,7 @@ TABLE = TaskTable.of(
 )
 TASKS = frozenset({"thumbnail", "report", "anything"})
 RULES = {
-    "one tenant": QueueRules(tasks=TASKS, tenants=("acme",), priority_max=3),
+    "one tenant": QueueRules(tasks=TASKS, tenants=("acme",), priority_max=3, reply_to=frozenset({"outcomes", "told"})),
     "two tenants": QueueRules(tasks=TASKS, tenants=("acme", "globex")),
     "any tenant": QueueRules(tasks=None, priority_max=1),
     "no tenant": QueueRules(tasks=TASKS, tenants=()),
@@ -88,6 +88,7 @@ json_values = st.recursive(
 )
 tasks = st.sampled_from(["thumbnail", "report", "anything", "elsewhere", "com.example.photo.taken"])
 tenants = st.sampled_from(["acme", "globex", "acme\n", "a b", "x" * 63, "x" * 64, ""])
+replies = st.sampled_from(["outcomes", "told", "else"])
 params = st.fixed_dictionaries(
     {}, optional={"width": st.integers(-1, 9) | st.text() | json_values, "tags": json_values}
 )
@@ -101,7 +102,13 @@ def mostly(usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 bodies = st.fixed_dictionaries(
     {"task": tasks, "params": params, "tenant": mostly(tenants)},
-    optional={"priority": whole, "start_by": json_values, "payload_ref": json_values, "image": json_values},
+    optional={
+        "priority": whole,
+        "start_by": json_values,
+        "payload_ref": json_values,
+        "image": json_values,
+        "reply_to": mostly(replies),
+    },
 )
 near_bodies = st.fixed_dictionaries(
     {}, optional={"task": mostly(tasks), "params": mostly(params), "tenant": mostly(tenants), "priority": whole}
@@ -122,6 +129,7 @@ more_attributes = {
         ["application/json", "text/x+json; a=b", "application/jsonp", "text/xml", "", None]
     ),
     "time": st.sampled_from(["2026-03-01T12:00:00Z", None, 3]),
+    "replyto": mostly(replies),
     "startby": st.none() | st.text(),
     "payloadref": st.none() | st.text(),
     "traceparent": json_values,
@@ -145,6 +153,9 @@ def test_every_schema_is_one(queue: str) -> None:
 @example("one tenant", {"task": "report", "params": {"width": "1"}, "priority": 3})
 @example("one tenant", {"task": "thumbnail", "params": {"width": 1, "tags": ["x"]}})
 @example("one tenant", {"task": "anything"})
+@example("one tenant", {"task": "anything", "params": {}, "reply_to": "told"})
+@example("one tenant", {"task": "anything", "params": {}, "reply_to": "else"})
+@example("two tenants", {"task": "anything", "params": {}, "tenant": "acme", "reply_to": "told"})
 @example("one tenant", {"task": "anything", "params": {}, "priority": 4})
 @example("one tenant", {"task": "anything", "params": {}, "image": "evil"})
 @example("one tenant", {"task": "anything", "params": {}, "priority": None})
