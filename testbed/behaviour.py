@@ -21,8 +21,9 @@ for that completion index alone (``exit-code.3``).
 
 The pod's own ``activeDeadlineSeconds`` is kept as a kubelet would. Times count from what the pod did before, or from
 the last change of its metadata: changing an annotation of a running pod steers it anew (``run-seconds: "0"`` ends it at
-once). Not played: what images do, mounts (a pod runs even if its ConfigMap is not there), restarts of containers, init
-containers.
+once). A ConfigMap or Secret that it mounts and that is not marked optional must be there when it is to run: else it
+waits, and on a virtual node it fails (it does not look again of itself). Not played: what images do, restarts of
+containers, init containers.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ class ControlPlane:
 
     async def _established(self, path: str) -> bool:
         definition = await self.api.get(path)
-        conditions = definition.get("status", {}).get("conditions", [])
+        conditions = definition.get("status", {}).get("conditions") or []
         return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
     async def _run(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
@@ -372,18 +372,26 @@ class ControlPlane:
         ]
 
     def _kwok_flags(self) -> list[str]:
+        options = {
+            "cidr": "10.0.0.0/8",
+            "nodeIP": "127.0.0.1",
+            "nodePort": self.kubelet_port,
+            "serverAddress": f"127.0.0.1:{self.kubelet_port}",
+            "tlsCertFile": str(self.folder / "serving.crt"),
+            "tlsPrivateKeyFile": str(self.folder / "serving.key"),
+            "manageNodesWithAnnotationSelector": f"{nodes.KWOK_ANNOTATION}=fake",
+            "podPlayStageParallelism": 16,
+            "nodePlayStageParallelism": 4,
+            "podsOnNodeSyncParallelism": 4,
+            "enableCRDs": ["Logs"],
+        }
+        config = {"apiVersion": "config.kwok.x-k8s.io/v1alpha1", "kind": "KwokConfiguration", "options": options}
+        path = self.folder / "kwok.json"
+        path.write_text(json.dumps(config), encoding="utf-8")
         return [
             f"--kubeconfig={self.folder / 'kwok.kubeconfig'}",
+            f"--config={path}",
             f"--config={Path(__file__).parent / 'stages.yaml'}",
-            f"--manage-nodes-with-annotation-selector={nodes.KWOK_ANNOTATION}=fake",
-            "--cidr=10.0.0.0/8",
-            "--node-ip=127.0.0.1",
-            f"--node-port={self.kubelet_port}",
-            f"--server-address=127.0.0.1:{self.kubelet_port}",
-            f"--tls-cert-file={self.folder / 'serving.crt'}",
-            f"--tls-private-key-file={self.folder / 'serving.key'}",
-            "--node-lease-duration-seconds=0",  # with leases, a KWOK that was restarted would do nothing for 40 s
-            "--enable-crds=Logs",
             "--v=WARN",  # else a line for each pod and phase
         ]
 
@@ -521,7 +529,7 @@ class ControlPlane:
 
     async def _schedulable(self, name: str) -> bool:
         node = await self.api.get(f"/api/v1/nodes/{name}")
-        taints = node["spec"].get("taints", [])
+        taints = node["spec"].get("taints") or []
         return not any(taint["key"].startswith("node.kubernetes.io/") for taint in taints)
 
     async def _wait(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/spf13/pflag"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // kubectl's ways to log in
 	"k8s.io/component-base/cli"
@@ -15,13 +14,9 @@ import (
 	managerapp "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	schedulerapp "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	"sigs.k8s.io/kwok/kustomize/crd"
-	kwokconfig "sigs.k8s.io/kwok/pkg/config"
-	kwokcmd "sigs.k8s.io/kwok/pkg/kwok/cmd"
-	kwoklog "sigs.k8s.io/kwok/pkg/log"
-	"sigs.k8s.io/kwok/pkg/utils/signals"
 )
 
-// The six mains, as they stand upstream.
+// The mains of etcd and of Kubernetes, as they stand upstream.
 
 func etcd() int {
 	etcdmain.Main(os.Args)
@@ -39,28 +34,6 @@ func kubectl() int {
 	_, _ = logs.GlogSetter(kubectlcmd.GetLogVerbosity(os.Args))
 	if err := cli.RunNoErrOutput(kubectlcmd.NewDefaultKubectlCommand()); err != nil {
 		kubectlutil.CheckErr(err)
-	}
-	return 0
-}
-
-func kwok() int {
-	// The components register a --version that takes a value; KWOK's own takes none, and the two refuse each other.
-	pflag.CommandLine = pflag.NewFlagSet(os.Args[0], pflag.ExitOnError)
-
-	flags := pflag.NewFlagSet("global", pflag.ContinueOnError)
-	flags.ParseErrorsAllowlist.UnknownFlags = true
-	flags.Usage = func() {}
-	ctx, _ := kwoklog.InitFlags(signals.SetupSignalContext(), flags)
-	ctx, err := kwokconfig.InitFlags(ctx, flags)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "kwok: %v\n", err)
-		return 1
-	}
-	command := kwokcmd.NewCommand(ctx)
-	command.PersistentFlags().AddFlagSet(flags)
-	if err := command.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "kwok: %v\n", err)
-		return 1
 	}
 	return 0
 }

@@ -76,6 +76,30 @@ async def _none_if(pods: Any) -> bool | None:
     return None if await pods else True
 
 
+@pytest.mark.parametrize("virtual", [False, True], ids=["real-node", "virtual-node"])
+async def test_a_pod_whose_items_are_not_there_never_runs(here: Namespace, virtual: bool) -> None:
+    volume = {"name": "items", "configMap": {"name": "items", "optional": False}}
+    await here.create(job("without", told(), virtual=virtual, volumes=[volume]))
+    pod = await here.pod(lambda pod: "startTime" in pod["status"] or ends(pod), "a pod that has come to its node")
+    if virtual:
+        assert (pod["status"]["phase"], pod["status"]["reason"]) == ("Failed", "ProviderFailed")
+        assert pod["status"]["message"].startswith("ConfigMap items is required by Pod")
+    else:
+        assert pod["status"]["phase"] == "Pending"
+        assert pod["status"]["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
+
+
+async def test_a_pod_whose_items_are_there_runs(here: Namespace) -> None:
+    body = {"metadata": {"name": "items"}, "data": {"0.json": "{}"}}
+    await here.plane.api.post(f"/api/v1/namespaces/{here.name}/configmaps", body)
+    volumes = [
+        {"name": "items", "configMap": {"name": "items", "optional": False}},
+        {"name": "more", "secret": {"secretName": "none", "optional": True}},
+    ]
+    await here.create(job("within", told(), volumes=volumes))
+    assert (await here.ended("within"))["completedIndexes"] == "0"
+
+
 async def test_a_pod_keeps_its_own_deadline_whether_it_runs_or_waits(here: Namespace) -> None:
     annotations = told(run_seconds=NEVER) | told(start_seconds=NEVER, index=1)
     await here.create(job("late", annotations, completions=2, activeDeadlineSeconds=1))
