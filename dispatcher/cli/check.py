@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dispatcher.cli.app import app
-from dispatcher.cli.shared import ConfigDir, Exit, JsonOption, counted, say, told
-from dispatcher.settings import examine
+from dispatcher.cli.shared import ConfigDir, Exit, JsonOption, broker_access, counted, say, told
+from dispatcher.errors import LookFailed
+from dispatcher.queue.probing import look_at
+from dispatcher.queue.seen import Expected, Finding, Level, findings
+from dispatcher.service.access import BrokerAccess
+from dispatcher.settings import Settings, examine
+
+_WORDS = {Level.MISTAKE: "", Level.WARNING: "warning: ", Level.FINE: "fine: ", Level.UNSEEN: "cannot be seen: "}
+_UNREACHED = "the broker does not answer"
 
 
 @app.command("check-config")
@@ -18,25 +27,71 @@ from dispatcher.settings import examine
 def check_config(
     config: ConfigDir = Path("config"),
     local: Annotated[bool, typer.Option("--local", help="Check what local mode needs too, such as programs.")] = False,
+    server: Annotated[
+        bool,
+        typer.Option("--server", help="Connect to the broker too, and look at every queue; nothing there is changed."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Tell every mistake in the configuration at once: where it is, what is wrong, and the remedy."""
     examined = examine(config, local=local)
+    seen = _looked(examined.settings, config, local) if server and examined.settings is not None else {}
+    wrong = [each for found in seen.values() for each in found if each.level is Level.MISTAKE]
     if as_json:
         content = {
-            "ok": examined.settings is not None,
+            "ok": examined.settings is not None and not wrong,
             "mistakes": [mistake.to_json() for mistake in examined.mistakes],
             "warnings": [warning.to_json() for warning in examined.warnings],
         }
+        if server:
+            content["queues"] = {
+                queue: [{"level": each.level, "text": each.text} for each in found] for queue, found in seen.items()
+            }
         print(json.dumps(content, indent=2))
     else:
         for mistake in examined.mistakes:
             print(mistake)
         for warning in examined.warnings:
             print(f"warning: {warning}")
+        for queue, found in seen.items():
+            for each in found:
+                print(f"queue {queue}: {_WORDS[each.level]}{each.text}")
     if examined.settings is None:
         say(f"{counted(len(examined.mistakes), 'mistake')} in {config}")
         raise typer.Exit(Exit.USAGE)
+    if wrong:
+        say(f"{counted(len(wrong), 'mistake')} at the broker")
+        unreached = all(each.text.startswith(_UNREACHED) for each in wrong)
+        raise typer.Exit(Exit.NOT_REACHABLE if unreached else Exit.FAILED)
     if not as_json:
         tasks, queues = len(examined.settings.tasks), len(examined.settings.queues)
         say(f"{config} is fine: {counted(queues, 'queue')}, {counted(tasks, 'task')}")
+
+
+def _looked(settings: Settings, config: Path, local: bool) -> Mapping[str, Sequence[Finding]]:
+    """What every queue shows of itself."""
+
+    async def look() -> Mapping[str, Sequence[Finding]]:
+        access = broker_access(settings, config, local=local)
+        try:
+            expected = _expected(settings)
+            answers = await asyncio.gather(*(_findings(access, name, each) for name, each in expected.items()))
+            return dict(zip(expected, answers, strict=True))
+        finally:
+            await access.close()
+
+    return asyncio.run(look())
+
+
+async def _findings(access: BrokerAccess, name: str, expected: Expected) -> Sequence[Finding]:
+    try:
+        seen = await look_at(access.queue(name), receives=expected.receives)
+    except LookFailed as error:
+        return [Finding(Level.MISTAKE, f"{_UNREACHED}: {error}")]
+    return list(findings(seen, expected))
+
+
+def _expected(settings: Settings) -> dict[str, Expected]:
+    bus = settings.service_bus
+    names = [queue.name for queue in settings.queues]
+    return {name: Expected(bus.lock_duration, bus.max_delivery_count, bus.time_to_live) for name in names}

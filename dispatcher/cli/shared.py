@@ -17,6 +17,7 @@ import typer
 
 from dispatcher.errors import BadConfiguration, DispatcherError
 from dispatcher.running import NotReachable, find_service
+from dispatcher.service.access import BrokerAccess
 from dispatcher.settings import Examination, Settings
 
 
@@ -116,3 +117,16 @@ def connection_string(settings: Settings) -> str:
         return service.connection_string_file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise NotReachable(f"{service.connection_string_file} cannot be read: {error.strerror}") from error
+
+
+def broker_access(settings: Settings, config: Path, *, local: bool = False) -> BrokerAccess:
+    """The way to the broker that is configured; with ``local``, or where none is, that of the local service."""
+    bus = settings.service_bus
+    if not local and (bus.connection_string is not None or bus.namespace is not None):
+        return BrokerAccess(settings, config)
+    service = find_service(settings.local.data_dir)
+    try:
+        text = service.connection_string_file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise NotReachable(f"{service.connection_string_file} cannot be read: {error.strerror}") from error
+    return BrokerAccess(settings, config, connection_string=lambda: text)
