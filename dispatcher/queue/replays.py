@@ -162,7 +162,8 @@ def _bounded(replays: Sequence[Replay]) -> str:
     """The newest entries, as many as there is room for."""
     kept = list(replays[-_HISTORY_MAX:])
     while True:
-        text = json.dumps([each.to_json() for each in kept], separators=(",", ":"))
+        text = json.dumps([each.to_json() for each in kept], separators=(",", ":"), ensure_ascii=False)
+        text = text.encode("utf-8", "replace").decode()  # half a surrogate pair could not be sent
         if len(text) <= HISTORY_CHARS_MAX or len(kept) == 1:
             return text
         del kept[0]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,8 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dispatcher.core.work import WorkItem
 from dispatcher.dead_letters import Found, Letter, Selection, find, read
-from dispatcher.ports import DeadLetter, Message
+from dispatcher.dead_letters.acting import Became, Result, replay
+from dispatcher.errors import BadMessage
+from dispatcher.ports import Answer, DeadLetter, Message
 from dispatcher.queue.dead_letters import DeadMessage
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -47,7 +52,7 @@ class Shelf:
             yield page
 
 
-async def looked_through(*shelves: Shelf, selection: Selection | None = None, **bounds: int) -> Found:
+async def looked_through(*shelves: Shelf, selection: Selection | None = None, **bounds: Any) -> Found:
     queues = [(shelf, None) for shelf in shelves]
     return await find(queues, selection or Selection(), NOON, **{"limit": 1000, **bounds})
 
@@ -135,6 +140,140 @@ def test_a_letter_is_never_both_older_and_newer_than_an_age(age: timedelta, boun
     older, newer = Selection(older_than=bound), Selection(newer_than=bound)
     taken = [each.takes(a_letter(), NOON + age) for each in (older, newer)]
     assert taken.count(True) == (0 if age == bound else 1)
+
+
+few = st.sampled_from(["a", "b", "c"])
+sets = st.frozensets(few, max_size=2)
+ages = st.one_of(st.none(), st.timedeltas(timedelta(0), 4 * HOUR))
+selections = st.builds(
+    Selection,
+    tasks=sets, tenants=sets, reasons=sets, older_than=ages, newer_than=ages, ids=sets,
+    numbers=st.frozensets(st.integers(1, 3), max_size=2),
+)  # fmt: skip
+some_letters = st.builds(
+    lambda **known: a_letter(**known),
+    task=st.one_of(st.none(), few), tenant=st.one_of(st.none(), few), reason=few, message_id=few, original_id=few,
+    sequence_number=st.integers(1, 3), enqueued_at=st.timedeltas(timedelta(0), 4 * HOUR).map(lambda age: NOON - age),
+)  # fmt: skip
+
+
+@given(selections, some_letters)
+def test_a_selection_takes_what_each_of_its_parts_alone_would_take(selection: Selection, letter: Letter) -> None:
+    parts = [
+        Selection(tasks=selection.tasks), Selection(tenants=selection.tenants), Selection(reasons=selection.reasons),
+        Selection(older_than=selection.older_than), Selection(newer_than=selection.newer_than),
+        Selection(ids=selection.ids), Selection(numbers=selection.numbers),
+    ]  # fmt: skip
+    assert selection.takes(letter, NOON) == all(part.takes(letter, NOON) for part in parts)
+
+
+@given(some_letters, sets, few)
+def test_more_ids_take_more_and_a_replay_is_found_by_both_of_its_ids(
+    letter: Letter, ids: frozenset[str], other: str
+) -> None:
+    assert Selection(ids=frozenset({letter.message_id})).takes(letter, NOON)
+    assert Selection(ids=frozenset({letter.original_id})).takes(letter, NOON)
+    if ids and Selection(ids=ids).takes(letter, NOON):
+        assert Selection(ids=ids | {other}).takes(letter, NOON)
+
+
+@given(selections)
+def test_a_selection_restricts_unless_it_says_nothing(selection: Selection) -> None:
+    assert selection.restricts == (selection != Selection())
+
+
+def test_what_the_configuration_of_today_says_of_a_letter_is_known_where_it_is_asked() -> None:
+    def reader(queue: str, message: Message) -> WorkItem:
+        if b"acme" not in message.body:
+            raise BadMessage("tenant_not_allowed", "no")
+        return WorkItem(queue, 1, "m-1", "", "as-read", "acme", 0, "{}", NOON, NOON)
+
+    taken, refused = (
+        read("work", a_dead_message(body=body), None, reader) for body in (b'{"tenant":"acme"}', b'{"task":"report"}')
+    )
+    assert (taken.task, taken.tenant, taken.refused) == ("as-read", "acme", None)
+    assert (refused.task, refused.refused) == ("report", "tenant_not_allowed")
+
+
+# --- acting: whatever the broker does, each letter is told of once, and none is removed before its copy is sent -------
+
+
+@dataclass(frozen=True)
+class Held:
+    """A letter under lock, without a broker."""
+
+    dead: DeadMessage
+
+    def copy(self, queue: str, now: datetime) -> tuple[str, int]:
+        return f"copy-{self.dead.message.sequence_number}", self.dead.message.sequence_number
+
+
+class Desk:
+    """A dead-letter queue and the queue that copies go to, which answer as they are told."""
+
+    name = "work"
+
+    def __init__(self, there: set[int], removals: dict[int, Answer], unhappy: set[int], group: int) -> None:
+        self.there, self.removals, self.unhappy, self.group = set(there), removals, unhappy, group
+        self.acts: list[tuple[str, int]] = []
+
+    async def take(self, numbers: Any, deferred: Any = (), *, at_once: int) -> AsyncGenerator[Any, None]:
+        wanted = [number for number in (*deferred, *numbers) if number in self.there]
+        for start in range(0, len(wanted), self.group):
+            yield [Held(a_dead_message(number)) for number in wanted[start : start + self.group]]
+
+    async def send(self, copy: Any) -> Answer:
+        self.acts.append(("send", copy))
+        return Answer.REFUSED if copy in self.unhappy else Answer.DONE
+
+    async def remove(self, held: Any) -> Answer:
+        number = held.dead.message.sequence_number
+        self.acts.append(("remove", number))
+        answer = self.removals.get(number, Answer.DONE)
+        if answer in (Answer.DONE, Answer.UNKNOWN):  # of what gave no answer, every second has happened
+            self.there -= {number} if answer is Answer.DONE or number % 2 else set()
+        return answer
+
+    def has_time(self, held: Any) -> bool:
+        return bool(held.dead.message.sequence_number % 7)
+
+    async def remaining(self, numbers: Sequence[int]) -> set[int]:
+        return self.there & set(numbers)
+
+
+@given(
+    st.lists(st.integers(1, 40), unique=True, max_size=20),
+    st.sets(st.integers(1, 40)),
+    st.dictionaries(st.integers(1, 40), st.sampled_from([Answer.DONE, Answer.CONFLICT, Answer.UNKNOWN])),
+    st.sets(st.integers(1, 40)),
+    st.integers(1, 5),
+    st.integers(0, 25),
+)
+async def test_each_letter_is_told_of_once_and_as_it_is(
+    wanted: list[int], there: set[int], removals: dict[int, Answer], unhappy: set[int], group: int, patience: int
+) -> None:
+    desk = Desk(there, removals, unhappy, group)
+    letters = [a_letter(sequence_number=number, deferred=number % 5 == 0) for number in wanted]
+    results: list[Result] = []
+    asked = iter([False] * patience + [True] * 100)
+    await replay(
+        desk, desk, letters, per_second=10, turn=nullcontext, now=lambda: NOON, tell=results.append,
+        stopped=lambda: next(asked),
+    )  # fmt: skip
+    told = {result.letter.sequence_number: result.became for result in results}
+    assert len(told) == len(results)
+    if len([number for number in wanted if number in there]) <= patience:
+        assert set(told) == set(wanted)
+    for number, became in told.items():
+        assert (number in desk.there) == (became in (Became.LOCKED, Became.TOO_LARGE, Became.NOT_REMOVED))
+        assert (number in there) == (became is not Became.GONE)
+        sent = ("send", number) in desk.acts and number not in unhappy
+        assert sent == (became in (Became.REPLAYED, Became.NOT_REMOVED))
+    for position, (act, number) in enumerate(desk.acts):
+        if act == "remove":
+            assert desk.acts[position - 1] == ("send", number)
+            assert number not in unhappy
+    assert desk.there >= there - set(wanted)
 
 
 # --- how much is looked at ------------------------------------------------------------------------------------------
