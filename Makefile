@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo run testbed testbed-binary test test-fast lint types simulate conformance bench lock
+.PHONY: help install demo run testbed testbed-binary test test-fast lint types simulate conformance faults bench lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
@@ -53,6 +53,10 @@ simulate: $(STAMP) ## The production code under seeded faults, the laws checked 
 
 conformance: $(STAMP) ## The SDK's own queue tests, unmodified, against the embedded broker; eight minutes of mostly sleeping
 	@$(BIN)/python -m tests.conformance
+
+faults: $(STAMP) ## Every fault of the broker against the queue's adapter during a burst; 15 minutes (FAULT= ITEMS= FIRED= WRITE=1)
+	@$(BIN)/python -m tests.faults $(if $(FAULT),--fault $(FAULT)) $(if $(ITEMS),--items $(ITEMS)) \
+	    $(if $(FIRED),--fired $(FIRED)) $(if $(WRITE),--write)
 
 bench: $(STAMP) ## Figures, each with its conditions: the plan, the broker, the adapter, the reaction
 	@for script in bench/*.py; do $(BIN)/python $$script; done
