@@ -107,6 +107,10 @@ class Health:
     """How many messages one receive asks for at most; lower after the broker said that it is busy."""
     receivers_rebuilt: int
     clients_rebuilt: int
+    lock_seen: timedelta | None = None
+    """The most of a lock that was left of any delivery that was handed over: about a whole lock; None: nothing came."""
+    is_partitioned: bool = False
+    """Whether a number came that only a partitioned queue gives."""
 
     @property
     def faults(self) -> tuple[str, ...]:

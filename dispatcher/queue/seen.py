@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from dispatcher.ports import DeadLetter, Message
 
-__all__ = ["Expected", "Finding", "Level", "Seen", "findings", "notes_of_running"]
+__all__ = ["PARTITION_BITS", "Expected", "Finding", "Level", "Seen", "findings", "notes_of_running"]
 
 PARTITION_BITS = 48
 """A partitioned queue writes the partition's number into the bits from here on of every sequence number."""

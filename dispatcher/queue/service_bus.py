@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from azure.servicebus import ServiceBusReceiveMode
@@ -21,6 +21,7 @@ from dispatcher.queue.dispositions import Act, Disposition
 from dispatcher.queue.links import Clients, Link, MonotonicClock, Pace
 from dispatcher.queue.peeking import Peeking
 from dispatcher.queue.pump import Pump
+from dispatcher.queue.seen import PARTITION_BITS
 from dispatcher.queue.settlement import Settlement
 
 __all__ = ["ServiceBusQueue"]
@@ -60,6 +61,9 @@ class ServiceBusQueue:
         self._settlement = Settlement(config, self._remover, self._steward, pace, clock)
         self._peeking = Peeking(config, self._steward, pace)
         self._watch: asyncio.Task[None] | None = None
+        self._now = now
+        self._lock_seen: timedelta | None = None
+        self._is_partitioned = False
         self._log = structlog.get_logger("dispatcher.queue").bind(queue=config.queue)
 
     @property
@@ -102,13 +106,17 @@ class ServiceBusQueue:
             receive_batch=pump.batch,
             receivers_rebuilt=pump.rebuilt + self._remover.rebuilt + self._steward.rebuilt,
             clients_rebuilt=self._clients.rebuilt,
+            lock_seen=self._lock_seen,
+            is_partitioned=self._is_partitioned,
         )
 
     # --- the port ---------------------------------------------------------------------------------------------------
 
     async def receive(self, count_max: int) -> Sequence[Delivery]:
         """Hands over what has been delivered, at once; what is left of the count may be fetched meanwhile."""
-        return self._pump.take(max(count_max, 0))
+        taken = self._pump.take(max(count_max, 0))
+        self._notice(taken)
+        return taken
 
     async def defer(self, lock_tokens: Sequence[str]) -> Mapping[str, Answer]:
         """Defers delivered messages. CONFLICT: the lock was lost, so the message will be delivered again."""
@@ -137,6 +145,13 @@ class ServiceBusQueue:
     async def peek(self, from_sequence_number: int, count_max: int) -> Sequence[Peeked]:
         """One page of messages of all states; only an empty one is the end. Raises LookFailed."""
         return await self._peeking.peek(from_sequence_number, count_max)
+
+    def _notice(self, taken: Sequence[Delivery]) -> None:
+        if not taken:
+            return
+        left = max(each.locked_until for each in taken) - self._now()
+        self._lock_seen = left if self._lock_seen is None else max(self._lock_seen, left)
+        self._is_partitioned |= any(each.message.sequence_number >> PARTITION_BITS for each in taken)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
