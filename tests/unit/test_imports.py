@@ -35,13 +35,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(EDGES, WHAT_EDGES_SHARE),
     "running": ("core", "errors"),
     "render": ("core",),
-    "enqueue": ("core", "errors", "ports", "queue"),
+    "client": ("core", "errors", "ports", "queue", "settings"),
+    "enqueue": ("core", "errors", "ports", "client", "queue"),
     "dead_letters": ("core", "errors", "ports", "queue"),
     "releasing": ("core", "errors", "ports", "queue"),
     "demo": ("core", "errors", "settings", "running", "render"),
     "cli": (
-        "core", "errors", "service", "simulator", "running", "render", "enqueue", "dead_letters", "releasing", "demo",
-        *EDGES,
+        "core", "errors", "service", "simulator", "running", "render", "client", "enqueue", "dead_letters", "releasing",
+        "demo", *EDGES,
     ),
 }  # fmt: skip
 """Every room, and the rooms that it may know beside itself. A room that is not here has no place yet."""
