@@ -42,8 +42,9 @@ def message_schema(
         "tenant": {"description": "Whose work it is.", **_tenant(rules)},
         "params": {"description": "The task's parameters.", "type": "object"},
         "priority": {"description": "Higher goes first; 0 is ordinary work.", **_priority(rules), "default": 0},
-        "reply_to": {"description": _REPLY_TO, "enum": sorted(rules.reply_to)},
     }
+    if rules.reply_to:  # an enumeration of nothing is none to some validators
+        properties["reply_to"] = {"description": _REPLY_TO, "enum": sorted(rules.reply_to)}
     return {
         "$schema": DIALECT,
         "$id": f"urn:burst-dispatcher:message:{queue}",
@@ -86,9 +87,10 @@ def event_schema(queue: str, table: TaskTable, rules: QueueRules, tasks: Iterabl
         "dataschema": _or_null(text),
         "traceparent": {"description": "W3C Trace Context; carried to the pod."},
         "tracestate": {"description": "W3C Trace Context; carried to the pod."},
-        "replyto": {"description": _REPLY_TO, **_or_null({"enum": sorted(rules.reply_to)})},
-        **{key: {"type": "null"} for key in _NOT_YET},
+        **{key: {"type": "null"} for key in ("replyto", *_NOT_YET)},
     }
+    if rules.reply_to:
+        properties["replyto"] = {"description": _REPLY_TO, **_or_null({"enum": sorted(rules.reply_to)})}
     return {
         "$schema": DIALECT,
         "$id": f"urn:burst-dispatcher:event:{queue}",

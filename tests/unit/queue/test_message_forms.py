@@ -175,6 +175,7 @@ def test_messages_with_one_body_are_copies_only_if_their_properties_say_the_same
         ),
         (a_message({"task": "report", "params": PARAMS}, {"task": "thumbnail"}), "bad_message", "contradicts itself"),
         (a_message({"params": {}, "priority": 1}, {"task": "report", "priority": 2}), "bad_message", "priority is 1"),
+        (a_message({"params": {}, "priority": True}, {"task": "report", "priority": 1}), "bad_message", "is true"),
         (a_message({"params": PARAMS}, {"task": 3, "tenant": "acme"}), "bad_message", "not a number"),
         (a_message({"params": PARAMS}, {"task": "report", "priority": "high"}), "bad_message", 'not "high"'),
         (a_message({"params": PARAMS}, {"task": "report", "priority": True}), "bad_message", "not true"),
