@@ -76,14 +76,26 @@ async def patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
 
 
 class Pace:
-    """Paces calls to the broker to so many a second."""
+    """Paces messages received or looked at, dispositions and requests to so many a second.
+
+    As the Standard tier counts: a request for many messages costs as many as it concerns.
+    """
 
     def __init__(self, per_second: int | None) -> None:
+        self._per_second = per_second
         self._throttler = Throttler(rate_limit=per_second) if per_second is not None else None
 
     def turn(self) -> AbstractAsyncContextManager[Any]:
         """Waits for one's turn on entering."""
         return self._throttler if self._throttler is not None else nullcontext()
+
+    async def spend(self, messages: int) -> None:
+        """Waits until so many more may follow; never for more than a second's worth, so that every wait is bounded."""
+        if self._throttler is None or self._per_second is None:
+            return
+        for _ in range(min(messages, self._per_second)):
+            async with self._throttler:
+                pass
 
 
 class Clients:

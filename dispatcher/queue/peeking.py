@@ -66,10 +66,12 @@ class Peeking:
         async def call() -> Sequence[ServiceBusReceivedMessage]:
             async with self._pace.turn():
                 # From 0 the SDK would go on behind the last page.
-                return await self._steward.run(
+                page = await self._steward.run(
                     lambda receiver: receiver.peek_messages(count, sequence_number=max(first, 1)),
                     self._config.operation_timeout_seconds,
                 )
+            await self._pace.spend(len(page) - 1)
+            return page
 
         # A look can be repeated without harm: once for a connection that had died unnoticed, again for a busy broker.
         try:

@@ -44,6 +44,7 @@ class Settlement:
             return Answer.DONE
 
         async def once(until: float) -> Answer:
+            await self._pace.spend(len(numbers) - 1)
             async with self._pace.turn():
                 removed = await self._remover.run(
                     lambda receiver: receiver.receive_deferred_messages(numbers), self._left(until)
