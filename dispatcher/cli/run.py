@@ -33,20 +33,23 @@ def run(
 
     Stopping ends receiving and leaves running pods alone; the next start finds them.
     """
-    if not local:
-        fail("running in a cluster is not available in this version; use `dispatcher run --local`", Exit.USAGE)
-    overrides = local_overrides(data_dir=data_dir, web_port=web_port, broker_port=broker_port)
-    examined = examine(config, local=True, overrides=overrides)
-    settings = usable(examined)
-    # Only here, since the SDK behind it takes a while to import and most commands do without.
-    from dispatcher.service import run_local
+    if local:
+        overrides = local_overrides(data_dir=data_dir, web_port=web_port, broker_port=broker_port)
+    elif data_dir is not None or broker_port is not None:
+        fail("--data-dir and --broker-port belong to --local; in a cluster there is no such thing", Exit.USAGE)
+    else:
+        overrides = {"service": {"web_port": web_port}} if web_port is not None else {}
+    settings = usable(examine(config, local=local, overrides=overrides))
+    # Only here, since the SDKs behind it take a while to import and most commands do without.
+    from dispatcher.service import run_in_cluster, run_local
 
     configure_logs(settings.service.log_level, settings.service.log_format)
 
     def started(url: str) -> None:
-        say(f"The dispatcher runs at {url}, its files are in {settings.local.data_dir}. Stop it with Ctrl-C.")
+        files = f", its files are in {settings.local.data_dir}. Stop it with Ctrl-C." if local else "."
+        say(f"The dispatcher runs at {url}{files}")
 
-    asyncio.run(run_local(settings, config, started))
+    asyncio.run((run_local if local else run_in_cluster)(settings, config, started))
     say("The dispatcher has stopped.")
 
 

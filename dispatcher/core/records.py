@@ -223,6 +223,11 @@ def to_annotations(record: Record) -> dict[str, str]:
     }
 
 
+def task_of(annotations: Mapping[str, str]) -> str:
+    """The task that a record's annotations name."""
+    return str(json.loads(annotations[f"{_PREFIX}attempt"])["task"])
+
+
 def decode(data: Mapping[str, str], annotations: Mapping[str, str]) -> Record:
     """Reads what :func:`to_data` and :func:`to_annotations` wrote, also those of the version before this one.
 

@@ -3,11 +3,14 @@
     data_dir   the folder of a local service: one service at a time, and how others find it
     wiring     settings -> the configurations of the rooms
     loop       one cycle after another: bell, pauses, watchdog
+    assembly   what both services share
     local      everything on this machine, in one process
+    kubernetes the service in a cluster
 
 Decides what is connected to what. Nothing here decides about work, money or messages.
 """
 
+from dispatcher.service.kubernetes import KubernetesService, run_in_cluster
 from dispatcher.service.local import LocalService, run_local
 
-__all__ = ["LocalService", "run_local"]
+__all__ = ["KubernetesService", "LocalService", "run_in_cluster", "run_local"]

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from dispatcher.cluster import KubernetesConfig, own_namespace
+from dispatcher.core.records import task_of
 from dispatcher.core.units import Resources
 from dispatcher.core.work import WorkItem
 from dispatcher.embedded.broker import BrokerConfig, QueueConfig
@@ -103,6 +105,37 @@ def queue_config(queue: str, connection_string: Callable[[], str], lock_duration
     """One queue, as its adapter reaches it. A short lock leaves a short margin: else every delivery went back."""
     margin = min(timedelta(seconds=10), lock_duration / 4)
     return ServiceBusConfig(queue=queue, connection_string=connection_string, lock_margin=margin)
+
+
+def kubernetes_config(settings: Settings, config_folder: Path) -> KubernetesConfig:
+    """The cluster, and what in it is ours. The lease's times keep the proportions of client-go's (15 s, 10 s, 2 s)."""
+    given = settings.kubernetes
+    namespaces = dict.fromkeys((*(task.namespace for task in settings.tasks), *given.former_namespaces))
+    return KubernetesConfig(
+        namespace=given.namespace or own_namespace(),
+        namespaces=tuple(namespaces),
+        instance=given.instance,
+        kubeconfig=None if given.kubeconfig is None else config_folder / given.kubeconfig,
+        context=given.context,
+        requests_per_second=given.requests_per_second,
+        request_timeout=given.request_timeout,
+        patience=given.request_timeout * 2.5,
+        relist_every=given.relist_every,
+        lease_duration=given.lease_duration,
+        lease_renew_deadline=given.lease_duration * 2 / 3,
+        lease_retry=given.lease_duration * 2 / 15,
+        lease_kept_for=settings.timing.cycle_stuck_after,
+    )
+
+
+def namespace_of_record(settings: Settings, otherwise: str) -> Callable[[Mapping[str, str]], str]:
+    """Where the pods of a record's task will look for it; a task that is not known any more has no pods to come."""
+    namespaces = {task.name: task.namespace for task in settings.tasks}
+
+    def of(annotations: Mapping[str, str]) -> str:
+        return namespaces.get(task_of(annotations), otherwise)
+
+    return of
 
 
 def cluster_config(settings: Settings, config_folder: Path, data_dir: Path) -> ProcessClusterConfig:

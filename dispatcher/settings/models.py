@@ -21,6 +21,7 @@ from dispatcher.core.policy import CircuitPolicy, NodePoolPolicy, Policy, Virtua
 from dispatcher.core.pricing import Rates
 from dispatcher.core.units import Money, Resources
 from dispatcher.core.windows import BusinessHours, WindowKind
+from dispatcher.settings.kubernetes import KubernetesSettings
 from dispatcher.settings.tasks import Section, TaskSettings
 from dispatcher.settings.values import (
     ClockTime,
@@ -48,12 +49,18 @@ _NODES = VirtualNodePolicy()
 
 
 class ServiceSettings(Section):
-    """The service itself: how it logs."""
+    """The service itself: how it logs, and where it is asked how it is doing."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged: `debug` tells most, `error` least."""
     log_format: Literal["auto", "console", "json"] = "auto"
     """`auto` is for people on a terminal and JSON lines everywhere else."""
+    web_host: str = Field(default="0.0.0.0", min_length=1, examples=["0.0.0.0"])  # noqa: S104 - a pod's own network
+    """The address of the HTTP service (health, metrics, status) in a cluster; local mode is on 127.0.0.1 alone."""
+    web_port: Port = 8480
+    """The port of the HTTP service in a cluster; local mode has its own."""
+    event_log: Path | None = Field(default=None, examples=["/var/log/burst-dispatcher/events.jsonl"])
+    """A file for every decision, as JSON lines; empty: only the log has them. Local mode has its own."""
 
 
 QueueName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,258}[A-Za-z0-9])?$")]
@@ -423,6 +430,7 @@ class Settings(BaseSettings):
     service: ServiceSettings = ServiceSettings()
     queues: tuple[QueueSettings, ...] = Field(min_length=1, examples=["[{name: work, tasks: [report]}]"])
     service_bus: ServiceBusSettings = ServiceBusSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
     node_pool: NodePoolSettings = NodePoolSettings()
     virtual_node: VirtualNodeSettings | None = None
     prices: PriceSettings = PriceSettings()

@@ -125,12 +125,29 @@ def test_mistakes_as_json_carry_path_fault_remedy_and_place(wrong: Path) -> None
 # --- run ------------------------------------------------------------------------------------------------------------
 
 
-def test_run_without_local_says_in_one_line_that_it_cannot_run_in_a_cluster() -> None:
+def errors(result: Result) -> list[str]:
+    return [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+
+
+def test_run_outside_of_a_cluster_says_in_one_line_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     result = dispatcher("run")
+    assert (result.exit_code, result.stdout) == (2, "")
+    (error,) = errors(result)
+    assert "nothing says how to reach the broker" in error
+    secret = "Endpoint=sb://127.0.0.1;SharedAccessKeyName=a;SharedAccessKey=c2VjcmV0"
+    monkeypatch.setenv("BURST_SERVICE_BUS__CONNECTION_STRING", secret)
+    result = dispatcher("run")
+    assert (result.exit_code, result.stdout) == (2, "")
+    (error,) = errors(result)
+    assert "kubernetes.kubeconfig: no credentials for a cluster" in error
+    assert "c2VjcmV0" not in result.stderr
+
+
+def test_options_of_local_mode_are_refused_without_it(tmp_path: Path) -> None:
+    result = dispatcher("run", "--data-dir", str(tmp_path))
     assert result.exit_code == 2
-    assert result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1
-    assert "not available in this version" in result.stderr
+    assert "--local" in result.stderr
 
 
 def test_run_with_a_wrong_configuration_tells_all_mistakes_and_starts_nothing(wrong: Path, tmp_path: Path) -> None:

@@ -1,0 +1,162 @@
+"""What every composed service shares: queues, reconciler, cycles, HTTP, health; and an orderly, bounded end.
+
+Decides how the parts are asked how they are doing, and that stopping takes a bounded time. What is wrong with any of
+them shows in the health in one line. Which cluster, store, lease and broker there are is for others to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from dispatcher import __version__
+from dispatcher.ports import Clock, Ports
+from dispatcher.queue.config import ServiceBusConfig
+from dispatcher.queue.service_bus import ServiceBusQueue
+from dispatcher.reconciler import Reconciler
+from dispatcher.service.loop import CycleLoop
+from dispatcher.settings import Settings
+from dispatcher.telemetry import EventFile, EventHub, LoggedEvents, Metrics
+from dispatcher.web import Health, Sources, WebServer, make_app
+
+log = structlog.get_logger(__name__)
+
+
+class Service(ABC):
+    """Everything started, while the block lasts. ``run`` returns when it is told to stop."""
+
+    def __init__(self, settings: Settings, clock: Clock, event_file: EventFile | None) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._metrics = Metrics()
+        self._event_file = event_file
+        sinks = [] if event_file is None else [event_file]
+        self._events = EventHub(clock, *sinks, self._metrics, LoggedEvents())
+        self._queues: dict[str, ServiceBusQueue] = {}
+        self._reconciler: Reconciler | None = None
+        self._loop: CycleLoop | None = None
+        self._web: WebServer | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the HTTP service listens."""
+        if self._web is None:
+            raise RuntimeError("the service has not been started")
+        return self._web.url
+
+    async def __aenter__(self) -> Self:
+        """Starts everything. Raises DispatcherError, in a line, for what keeps it from starting."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    @abstractmethod
+    async def _start(self) -> None:
+        """Puts everything together, in order. Raises DispatcherError."""
+
+    @abstractmethod
+    def _faults_of_parts(self) -> Iterator[str]:
+        """What is wrong with what this service alone has, one line each."""
+
+    async def _start_queues(self, config_of: Callable[[str], ServiceBusConfig]) -> None:
+        for entry in self._settings.queues:
+            queue = ServiceBusQueue(config_of(entry.name), self._ring)
+            await queue.start()
+            self._queues[entry.name] = queue
+            self._on_stop(f"the queue {entry.name}", queue.stop)
+
+    async def _start_cycles(self, ports: Ports, *, host: str, port: int) -> None:
+        settings = self._settings
+        self._reconciler = Reconciler(settings.policy(), ports)
+        self._on_stop("the reconciler", self._reconciler.close)
+        self._loop = CycleLoop(
+            self._reconciler,
+            pause_min=settings.timing.cycle_pause_min,
+            stuck_after=settings.timing.cycle_stuck_after,
+        )
+        sources = Sources(self._status, self._health, self._readiness, self._metrics_page)
+        self._web = await self._stack.enter_async_context(WebServer(make_app(sources), host=host, port=port))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Cycles until ``stop`` is set; a cycle that does not end in time after that is cut off."""
+        if self._loop is None:
+            raise RuntimeError("the service has not been started")
+        loop, patience = self._loop, self._settings.timing.stop_timeout.total_seconds()
+        async with asyncio.TaskGroup() as group:
+            cycles = group.create_task(loop.run(), name="cycles")
+            await stop.wait()
+            log.info("service.stopping", patience_seconds=patience)
+            loop.stop()
+            _, unfinished = await asyncio.wait({cycles}, timeout=patience)
+            if unfinished:
+                log.warning("cycle.cut_off", after_seconds=patience)
+                cycles.cancel()
+
+    def _ring(self) -> None:
+        if self._loop is not None:
+            self._loop.ring()
+
+    def _on_stop(self, what: str, stop: Callable[[], Awaitable[None]]) -> None:
+        patience = self._settings.timing.stop_timeout.total_seconds()
+
+        async def bounded() -> None:
+            try:
+                async with asyncio.timeout(patience):
+                    await stop()
+            except TimeoutError:
+                log.warning("stop.took_too_long", what=what, after_seconds=patience)
+            except Exception:  # the others must be stopped all the same
+                log.exception("stop.failed", what=what)
+
+        self._stack.push_async_callback(bounded)
+
+    # --- how it is doing --------------------------------------------------------------------------------------------
+
+    def _status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self._reconciler.status() if self._reconciler is not None else {}
+        if self._loop is not None:
+            status["cycle"] = {**status.get("cycle", {}), "seconds_last": self._loop.seconds_last}
+        queues = {}
+        for name, queue in self._queues.items():
+            health = queue.health()
+            queues[name] = {"alive": health.alive, "held": health.held, "refused": health.refused}
+        return {**status, "queues": queues, "faults": list(self._faults()), "dispatcher": __version__}
+
+    def _metrics_page(self) -> tuple[bytes, str]:
+        self._metrics.observe(self._status())
+        return self._metrics.render()
+
+    def _faults(self) -> Iterator[str]:
+        if self._loop is not None:
+            yield from self._loop.faults()
+        yield from self._faults_of_parts()
+        for name, queue in self._queues.items():
+            for fault in queue.health().faults:
+                yield f"queue {name}: {fault}"
+        if self._event_file is not None and self._event_file.fault:
+            yield f"event log: {self._event_file.fault} ({self._event_file.failures} events were not written)"
+
+    def _health(self) -> Health:
+        return Health(tuple(self._faults()), {"events_not_told": self._events.failures})
+
+    def _readiness(self) -> Health:
+        faults = list(self._faults())
+        if self._loop is None or not self._loop.completed:
+            faults.append("the first cycle has not ended yet")
+        elif self._reconciler is not None and not self._reconciler.status().get("leading"):
+            faults.append("another dispatcher leads")
+        return Health(tuple(faults))
