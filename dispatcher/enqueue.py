@@ -1,34 +1,24 @@
-"""Sending work items from the command line: read, judged as the dispatcher would judge them, then sent.
+"""Sending work items from the command line: read, judged as the dispatcher would judge them, then sent and waited for.
 
 Decides that nothing is sent while any item has a mistake. The judge is the dispatcher's own reader of messages, so what
-passes here is not refused there.
+passes here is not refused there. Sending and waiting is the typed client's.
 """
 
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from dispatcher.core.work import WorkItem
-from dispatcher.errors import BadMessage
-from dispatcher.ports import Message
-from dispatcher.queue import to_body
-from dispatcher.queue.producer import Producer
+from dispatcher.client import BurstClient, InvalidWork, Outcome, Work
+from dispatcher.client.checks import Check
+from dispatcher.client.work import Outgoing
+from dispatcher.queue.outcome_events import to_body
 
-SEND_AT_ONCE = 200
-_KEYS = ("task", "params", "tenant", "priority", "message_id")
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One message, ready to be sent."""
-
-    message_id: str
-    body: bytes
+KEYS = ("task", "params", "tenant", "priority", "message_id", "at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +32,38 @@ class Refused:
         return f"line {self.line}: {self.reason}"
 
 
-def outgoing(fields: Mapping[str, Any]) -> Outgoing:
-    """The message for one item. Raises ValueError with a sentence for what cannot be one."""
-    unknown = sorted(set(fields) - set(_KEYS))
+def work_of(fields: Mapping[str, Any], at: datetime | None = None) -> Work:
+    """The item that a line asks for; ``at`` where it says no time itself. Raises ValueError with a sentence."""
+    unknown = sorted(set(fields) - set(KEYS))
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is no field of an item; known are {', '.join(_KEYS)}")
+        raise ValueError(f"{unknown[0]!r} is no field of an item; known are {', '.join(KEYS)}")
     if not isinstance(fields.get("task"), str):
         raise ValueError('names no task; write {"task": "report", "params": {...}}')  # noqa: TRY004 - as for all fields
+    message_id = fields.get("message_id")
+    return Work(
+        fields["task"],
+        fields.get("params", {}),
+        fields.get("tenant"),
+        fields.get("priority"),
+        None if message_id is None else str(message_id),
+        at=_time(fields["at"]) if fields.get("at") is not None else at,
+    )
+
+
+def _time(text: object) -> datetime:
     try:
-        body = to_body(fields["task"], fields.get("params", {}), fields.get("tenant"), fields.get("priority"))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"cannot be written as JSON: {error}") from error
-    return Outgoing(str(fields.get("message_id") or uuid.uuid4()), body)
+        at = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ValueError(f"at: {text!r} is no time; write for example 2026-03-01T06:00:00Z")
+    return at
 
 
-def read_lines(lines: Iterable[str], judge: Callable[[Outgoing], str | None]) -> tuple[list[Outgoing], list[Refused]]:
-    """Items from JSON lines, each judged; all mistakes in one answer."""
+def read_lines(
+    lines: Iterable[str], reply_to: str | None, check: Check, at: datetime | None = None
+) -> tuple[list[Outgoing], list[Refused]]:
+    """Messages from JSON lines, each judged; all mistakes in one answer."""
     good: list[Outgoing] = []
     refused: list[Refused] = []
     for number, line in enumerate(lines, 1):
@@ -68,35 +74,42 @@ def read_lines(lines: Iterable[str], judge: Callable[[Outgoing], str | None]) ->
             if not isinstance(fields, dict):
                 refused.append(Refused(number, 'is not an object; write {"task": "report", "params": {...}}'))
                 continue
-            item = outgoing(fields)
-        except ValueError as error:
+            message = Outgoing.of(work_of(fields, at), reply_to)
+            check(message.message_id, message.body)
+        except (ValueError, InvalidWork) as error:
             refused.append(Refused(number, str(error)))
             continue
-        reason = judge(item)
-        if reason is None:
-            good.append(item)
-        else:
-            refused.append(Refused(number, reason))
+        good.append(message)
     return good, refused
 
 
-def judge_by(read: Callable[[str, Message], WorkItem], queue: str) -> Callable[[Outgoing], str | None]:
-    """Says why the dispatcher would refuse an item on that queue; None: it would not."""
-
-    def judge(item: Outgoing) -> str | None:
-        message = Message(1, item.message_id, item.body, datetime.now(UTC))
-        try:
-            read(queue, message)
-        except BadMessage as error:
-            return f"{error.description} ({error.reason})"
-        return None
-
-    return judge
+async def send(client: BurstClient, messages: Sequence[Outgoing], sent: Callable[[int], None]) -> None:
+    """Sends all, in order; ``sent`` is told how many after each batch. Raises SendFailed."""
+    await client.send_checked(messages, sent=sent)
 
 
-async def send(items: Sequence[Outgoing], producer: Producer, sent: Callable[[int], None]) -> None:
-    """Sends all items in order; ``sent`` is told how many after each batch. Raises OutcomeUnknown."""
-    async with producer:
-        for start in range(0, len(items), SEND_AT_ONCE):
-            batch = [(item.message_id, item.body) for item in items[start : start + SEND_AT_ONCE]]
-            sent(await producer.send(batch))
+async def wait(
+    client: BurstClient, messages: Sequence[Outgoing], timeout: timedelta, came: Callable[[Outcome], None]
+) -> None:
+    """Waits for the outcomes of all; ``came`` is told each. Raises NotInTime and RepliesRefused."""
+    ids = [message.message_id for message in messages]
+    async with aclosing(client.as_they_come(ids, timeout)) as outcomes:
+        async for outcome in outcomes:
+            came(outcome)
+
+
+def as_facts(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as the plain JSON of its event's data."""
+    facts: dict[str, Any] = json.loads(to_body(outcome))["data"]
+    return facts
+
+
+def told(outcome: Outcome) -> str:
+    """An outcome as one line for people."""
+    where = f" on the {outcome.placement.value.replace('_', ' ')}" if outcome.placement else ""
+    tries = f"{outcome.attempts} attempt{'' if outcome.attempts == 1 else 's'}"
+    paid = f", ${outcome.cost}" if outcome.cost else ""
+    why = "" if outcome.reason is None else f": {outcome.reason}"
+    found = "" if outcome.result_ref is None else f" -> {outcome.result_ref}"
+    kind = outcome.kind.value.replace("_", "-")
+    return f"{outcome.message_id} {kind}{why} ({tries}{where}{paid}){found}"

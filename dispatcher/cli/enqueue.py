@@ -1,14 +1,15 @@
-"""``dispatcher enqueue``: work from options or from JSON lines."""
+"""``dispatcher enqueue``: work from options or from JSON lines, and if wanted how it ended."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,7 +21,7 @@ from dispatcher.cli.shared import (
     DataDirOption,
     Exit,
     JsonOption,
-    connection_string,
+    broker_access,
     counted,
     fail,
     known_queue,
@@ -28,9 +29,14 @@ from dispatcher.cli.shared import (
     say,
     told,
 )
-from dispatcher.errors import OutcomeUnknown
 from dispatcher.running import NotReachable
-from dispatcher.settings import load
+from dispatcher.settings import Settings, load
+from dispatcher.settings.values import parse_duration
+
+if TYPE_CHECKING:
+    from dispatcher.client import Outcome
+    from dispatcher.client.work import Outgoing
+    from dispatcher.service.access import BrokerAccess
 
 
 @app.command()
@@ -45,6 +51,21 @@ def enqueue(
     tenant: Annotated[str | None, typer.Option(help="Whose work it is.")] = None,
     priority: Annotated[int | None, typer.Option(min=0, help="Higher goes first.")] = None,
     message_id: Annotated[str | None, typer.Option(help="Finds copies; default: a new one.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="When it comes onto the queue: 2026-03-01T06:00:00Z, or in 10m. Default: now."
+        ),
+    ] = None,
+    reply_to: Annotated[
+        str | None,
+        typer.Option(metavar="QUEUE", help="Have outcomes sent there; one that the queue's reply_to allows."),
+    ] = None,
+    wait: Annotated[
+        bool,
+        typer.Option(help="Print outcomes as they come, until all have; 1 if any item was dead-lettered."),
+    ] = False,
+    timeout: Annotated[str, typer.Option(metavar="DURATION", help="How long to wait at most.")] = "1h",
     queue: Annotated[str | None, typer.Option(help="The queue; default: the first one of the configuration.")] = None,
     config: ConfigDir = Path("config"),
     data_dir: DataDirOption = None,
@@ -52,36 +73,106 @@ def enqueue(
 ) -> None:
     """Send work: one item from options, or many as JSON lines from stdin.
 
-    A line is {"task": "report", "params": {...}, "tenant": ..., "priority": ..., "message_id": ...}, all but the task
-    optional. Everything is checked first: if one item has a mistake, nothing is sent.
+    A line is {"task": "report", "params": {...}, "tenant": ..., "priority": ..., "message_id": ..., "at": ...}, all but
+    the task optional. Everything is checked first: if one item has a mistake, nothing is sent. With --wait the outcomes
+    are taken off the reply queue, which therefore must be read by nobody else.
     """
     from dispatcher import enqueue as sending
-    from dispatcher.queue.config import ServiceBusConfig
-    from dispatcher.queue.producer import Producer
+    from dispatcher.client.checks import by_reader
     from dispatcher.service.wiring import SystemClock, message_reader
 
     lines = sys.stdin if task is None else [single_item(task, param, params, tenant, priority, message_id)]
     if task is None and sys.stdin.isatty():
         fail("name a --task, or give JSON lines on stdin", Exit.USAGE)
+    due, patience = time_of(at), duration_of("--timeout", timeout)
     settings = load(config, local=True, overrides=local_overrides(data_dir=data_dir))
     name = known_queue(queue or settings.queues[0].name, settings, config)
-    judge = sending.judge_by(message_reader(settings, SystemClock().now), name)
-    items, refused = sending.read_lines(lines, judge)
+    replies = reply_queue(name, reply_to, settings, wanted=wait)
+    read = message_reader(settings, SystemClock().now)
+    items, refused = sending.read_lines(lines, replies, by_reader(lambda message: read(name, message)), due)
     if refused:
         for each in refused:
             say(f"error: {each.reason if task is not None else each}")
         say(f"{counted(len(refused), 'item')} cannot be sent, so nothing was")
         raise typer.Exit(Exit.FAILED)
-    secret = connection_string(settings)
-    producer = Producer(ServiceBusConfig(queue=name, connection_string=lambda: secret))
+    dead = asyncio.run(
+        send(broker_access(settings, config), name, replies, items, patience if wait else None, as_json=as_json)
+    )
+    if dead:
+        say(f"{counted(dead, 'item')} of {len(items)} dead-lettered")
+        raise typer.Exit(Exit.FAILED)
+
+
+async def send(
+    access: BrokerAccess,
+    queue: str,
+    replies: str | None,
+    items: Sequence[Outgoing],
+    patience: timedelta | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Sends, prints, and with ``patience`` waits; how many were dead-lettered, as far as was waited for."""
+    from dispatcher import enqueue as sending
+    from dispatcher.client import BurstClient, OutcomeKind, SendFailed
+
+    dead = 0
+
+    def came(outcome: Outcome) -> None:
+        nonlocal dead
+        dead += outcome.kind is OutcomeKind.DEAD_LETTERED
+        print(json.dumps(sending.as_facts(outcome)) if as_json else sending.told(outcome), flush=True)
+        progressed(1)
+
     try:
-        with sending_progress(len(items)) as sent:
-            asyncio.run(sending.send(items, producer, sent))
-    except OutcomeUnknown as error:
+        async with BurstClient(access.queue(queue), reply_to=replies) as client:
+            with progress("sending", len(items)) as sent:
+                await sending.send(client, items, sent)
+            say(f"sent {counted(len(items), 'item')} to {queue}")
+            if patience is not None:
+                with progress("waiting", len(items)) as progressed:
+                    await sending.wait(client, items, patience, came)
+                return dead
+    except SendFailed as error:
         raise NotReachable(f"the broker did not take everything: {error}") from error
+    finally:
+        await access.close()
     for item in items if as_json or len(items) == 1 else ():
-        print(json.dumps({"queue": name, "message_id": item.message_id}) if as_json else item.message_id)
-    say(f"sent {counted(len(items), 'item')} to {name}")
+        print(json.dumps({"queue": queue, "message_id": item.message_id}) if as_json else item.message_id)
+    return dead
+
+
+def reply_queue(queue: str, named: str | None, settings: Settings, *, wanted: bool) -> str | None:
+    """Where outcomes are to be sent: as named, or else the first queue that is allowed; None: they are not wanted."""
+    allowed = next(entry.reply_to for entry in settings.queues if entry.name == queue)
+    if named is None and not wanted:
+        return None
+    if not allowed:
+        fail(f"queue {queue} sends no outcomes; add reply_to: [outcomes] to it in dispatcher.yaml", Exit.USAGE)
+    if named is not None and named not in allowed:
+        fail(f"--reply-to {named}: queue {queue} allows {', '.join(allowed)}", Exit.USAGE)
+    return named or allowed[0]
+
+
+def time_of(text: str | None) -> datetime | None:
+    """``2026-03-01T06:00:00Z``, or a time from now such as ``10m``."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.now(UTC) + duration_of("--at", text)
+    if at.tzinfo is None:
+        fail(f"--at {text} has no time zone; write for example {text}Z", Exit.USAGE)
+    return at
+
+
+def duration_of(option: str, text: str) -> timedelta:
+    """``90s``, ``10m``, ``1h30m``."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        fail(f"{option} {text}: {error}", Exit.USAGE)
 
 
 def single_item(
@@ -121,13 +212,13 @@ def json_or_text(value: str) -> Any:
 
 
 @contextmanager
-def sending_progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal where there is much to send, otherwise nothing."""
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal where there is much to do, otherwise nothing."""
     if total <= 1 or not sys.stderr.isatty():
         yield lambda _: None
         return
     with Progress(
-        TextColumn("sending"), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), transient=True
-    ) as progress:
-        bar = progress.add_task("sending", total=total)
-        yield lambda count: progress.advance(bar, count)
+        TextColumn(what), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), transient=True
+    ) as shown:
+        bar = shown.add_task(what, total=total)
+        yield lambda count: shown.advance(bar, count)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -41,15 +42,7 @@ class BurstClient:
         self._sending = Sending(config)
         self._inbox: Inbox | None = None
         if reply_to is not None:
-            self._inbox = Inbox(
-                ServiceBusConfig(
-                    queue=reply_to,
-                    connection_string=config.connection_string,
-                    namespace=config.namespace,
-                    credential=config.credential,
-                    client_options=config.client_options,
-                )
-            )
+            self._inbox = Inbox(replace(config, queue=reply_to))
 
     @classmethod
     def from_connection_string(
