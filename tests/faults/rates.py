@@ -6,6 +6,7 @@ clock, and are as long as the fair clock says.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,10 +60,17 @@ def steady_rate(samples: Sequence[Sample], begin: float, end: float) -> float:
     return statistics.median([rate for _, rate in rates(samples, begin, end)] or [0.0])
 
 
-def recovery(samples: Sequence[Sample], before: float, ended_at: float) -> Recovery:
-    """When the rate was back after ``ended_at``, and what it was from there on."""
+def recovery(
+    samples: Sequence[Sample], before: float, ended_at: float, within_seconds: float = math.inf, full_at: float = 0.0
+) -> Recovery:
+    """When the rate was back after ``ended_at``, and what it was from there on.
+
+    While items that had been turned away are sent, the rate is not steady: the ratio is of the time after ``full_at``.
+    """
     windows = rates(samples, ended_at, samples[-1].at) if samples else []
-    back_at = next((at for at, rate in windows if rate >= RECOVERED * before), None)
+    latest = ended_at + within_seconds
+    back_at = next((at for at, rate in windows if rate >= RECOVERED * before and at <= latest), None)
     if back_at is None or before <= 0:
         return Recovery(None, None)
-    return Recovery(back_at - ended_at, statistics.median(rate for at, rate in windows if at >= back_at) / before)
+    steady = [rate for at, rate in windows if at >= max(back_at, full_at)]
+    return Recovery(back_at - ended_at, statistics.median(steady) / before if steady else None)

@@ -50,6 +50,18 @@ def test_ninety_four_of_a_hundred_are_not_back_and_ninety_five_are() -> None:
     assert back.ratio == 0.952
 
 
+def test_what_comes_back_too_late_is_not_back() -> None:
+    run = samples((4, 1000), (31, 0), (8, 1000))
+    assert recovery(run, 1000, 4, within_seconds=30).seconds is None
+    assert recovery(run, 1000, 4, within_seconds=32).seconds == 31
+
+
+def test_the_ratio_is_of_the_time_in_which_nothing_is_caught_up_with() -> None:
+    run = samples((4, 1000), (2, 1000), (6, 500), (6, 1000))
+    assert recovery(run, 1000, 4, full_at=12).ratio == 1
+    assert recovery(run, 1000, 4).ratio < 1
+
+
 def test_what_stood_still_before_cannot_recover() -> None:
     assert recovery(samples((4, 0), (4, 100)), 0, 4).seconds is None
     assert recovery([], 1000, 0).seconds is None

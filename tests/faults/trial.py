@@ -28,6 +28,7 @@ from .referee import Evidence, Verdict, judge
 
 _SAMPLE_EVERY_SECONDS = 0.25
 _DRAINS_WITHIN_SECONDS = 180.0
+_NEARLY = 0.9
 _FIRES_WITHIN_SECONDS = 240.0
 
 
@@ -79,6 +80,7 @@ class Trial:
         self._samples: list[Sample] = []
         self._counts: QueueCounts | None = None
         self._until = math.inf  # what came later is not measured
+        self._full_at = 0.0  # when as many items waited again as before the faults
 
     async def run(self) -> Result:
         """From the first item to the verdict. Raises TimeoutError if it does not end."""
@@ -148,18 +150,22 @@ class Trial:
         return now, steady_rate(self._samples, begin, now)
 
     async def _recovered(self, before: float, ended_at: float) -> None:
-        """Waits until the rate is back, and on for as long as it is measured then; or until it is too late for that."""
-        while time.monotonic() - ended_at < self._size.recovers_within_seconds + self._size.after_seconds:
+        """Waits until the rate is back and as many items wait as before, and on for as long as it is measured then; or
+        until it is too late for that."""
+        size, enough = self._size, self._size.waiting * _NEARLY
+        full_at = math.inf
+        while (now := time.monotonic()) - ended_at < size.recovers_within_seconds + size.after_seconds:
             await asyncio.sleep(_SAMPLE_EVERY_SECONDS)
+            if full_at == math.inf and self._waiting() >= enough:
+                full_at = self._full_at = now
             back = self._recovery(before, ended_at).seconds
-            if back is not None and time.monotonic() - ended_at >= back + self._size.after_seconds:
-                self._until = time.monotonic()
-                return
+            if back is not None and now >= max(ended_at + back, full_at) + size.after_seconds:
+                break
+        self._until = time.monotonic()
 
     def _recovery(self, before: float, ended_at: float) -> Recovery:
-        until = ended_at + self._size.recovers_within_seconds + self._size.after_seconds
-        until = min(until, self._until)
-        return recovery([each for each in self._samples if each.at <= until], before, ended_at)
+        seen = [each for each in self._samples if each.at <= self._until]
+        return recovery(seen, before, ended_at, self._size.recovers_within_seconds, self._full_at)
 
     async def _drained(self) -> None:
         async with asyncio.timeout(_DRAINS_WITHIN_SECONDS):
