@@ -48,7 +48,6 @@ dead_letters = typer.Typer(
 app.add_typer(dead_letters, name="dead-letters")
 
 
-_LOCK_MARGIN_MAX = timedelta(seconds=10)
 AnyOf = list[str] | None
 QueueOption = Annotated[str | None, typer.Option(help="Only this queue; default: all of the configuration.")]
 TaskOption = Annotated[AnyOf, typer.Option(help="Only items of this task. May be repeated.")]
@@ -211,15 +210,14 @@ async def dead_letter_queues(
     async with AsyncExitStack() as stack:
         queues = []
         for name in names:
-            reader = DeadLetterQueue(reached(settings, name, secret))
+            reader = DeadLetterQueue(reached(name, secret))
             tenants = rules[name].tenants or ()
             queues.append((await stack.enter_async_context(reader), tenants[0] if len(tenants) == 1 else None))
         yield queues
 
 
-def reached(settings: Settings, name: str, secret: str) -> ServiceBusConfig:
-    """How a command reaches a queue. Where locks are short, little of one is enough to act under it."""
+def reached(name: str, secret: str) -> ServiceBusConfig:
+    """How a command reaches a queue."""
     from dispatcher.queue.config import ServiceBusConfig
 
-    margin = min(_LOCK_MARGIN_MAX, settings.service_bus.lock_duration / 4)
-    return ServiceBusConfig(queue=name, connection_string=lambda: secret, lock_margin=margin)
+    return ServiceBusConfig(queue=name, connection_string=lambda: secret)

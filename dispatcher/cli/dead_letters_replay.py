@@ -157,7 +157,7 @@ def replay_dead_letters(
                     mine = [letter for letter in letters if letter.queue == dead_queue.name]
                     if not mine or interrupted():
                         continue
-                    where = reached(settings, dead_queue.name, secret)
+                    where = reached(dead_queue.name, secret)
                     sender = await stack.enter_async_context(CopySender(where))
                     await replay(
                         dead_queue,

@@ -81,7 +81,7 @@ def release(
             claimed = await claims(world.store) if world.store is not None else {}
             backlogs = []
             for name in names:
-                where = reached(settings, name, world.connection_string)
+                where = reached(name, world.connection_string)
                 backlog = await stack.enter_async_context(DeferredBacklog(where))
                 found = await look(backlog, claimed)
                 plan.in_flight += found.in_flight

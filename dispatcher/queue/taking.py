@@ -46,6 +46,8 @@ class Taken:
 
     received: ServiceBusReceivedMessage = field(repr=False)
     generation: int | None
+    until: datetime
+    """To act under its lock after this would be too late."""
 
 
 class Taking:
@@ -106,7 +108,7 @@ class Taking:
             if answer_to(error) is Answer.NOT_FOUND:
                 return []
             raise LookFailed(f"receiving deferred messages failed: {refusal(error) or told(error)}") from error
-        return [Taken(each, None) for each in found]
+        return [self._taken(each, None) for each in found]
 
     async def complete(self, taken: Taken) -> Answer:
         """Removes one that was taken. CONFLICT: its lock was lost; UNKNOWN: it may be gone or not.
@@ -125,8 +127,7 @@ class Taking:
 
     def has_time(self, taken: Taken) -> bool:
         """Whether enough of its lock is left to act under it."""
-        until = taken.received.locked_until_utc
-        return until is None or until - self._now() >= self._config.lock_margin
+        return self._now() < taken.until
 
     async def _completed(self, link: Link, taken: Taken) -> Answer:
         async def once() -> None:
@@ -159,7 +160,7 @@ class Taking:
                 generation = self._sweeper.generation
                 ends = ends or self._end(got)
                 chosen: list[Taken] = []
-                for each in (Taken(received, generation) for received in got):
+                for each in (self._taken(received, generation) for received in got):
                     is_chosen = each.received.sequence_number in wanted and self.has_time(each)
                     (chosen if is_chosen else held).append(each)
                 if chosen:
@@ -198,6 +199,12 @@ class Taking:
             await self._sweeper.run(all_of_it, self._config.operation_timeout_seconds)
         except Exception as error:  # noqa: BLE001 - as far as that goes: locks end by themselves
             self._log.info("locks.left", error=told(error), count=len(held))
+
+    def _taken(self, received: ServiceBusReceivedMessage, generation: int | None) -> Taken:
+        """Of a short lock a quarter is left at the end, of a long one the margin that the adapter keeps."""
+        now, margin = self._now(), self._config.lock_margin
+        lock = received.locked_until_utc - now if received.locked_until_utc is not None else margin * 2
+        return Taken(received, generation, now + lock - min(margin, lock / 4))
 
     def _end(self, got: Sequence[ServiceBusReceivedMessage]) -> datetime:
         now = self._now()
