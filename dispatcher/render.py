@@ -30,7 +30,9 @@ def status_view(status: Mapping[str, Any], url: str) -> RenderableType:
     head = Text(
         f"{url}  {leading}, {cycle.get('count', 0)} cycles, the last took {_seconds(cycle.get('seconds_last'))}"
     )
-    parts: list[RenderableType] = [head, _items(status.get("items") or {})]
+    parts: list[RenderableType] = [head, *map(_fault, status.get("faults") or [])]
+    parts += [_queues(queues)] if (queues := status.get("queues") or {}) else []
+    parts.append(_items(status.get("items") or {}))
     parts += [_attempts(attempts)] if (attempts := status.get("attempts") or []) else []
     parts += [_held(held)] if (held := status.get("held") or []) else []
     parts += [_budgets(budgets)] if (budgets := status.get("budgets") or []) else []
@@ -47,7 +49,8 @@ def status_line(status: Mapping[str, Any]) -> str:
         f"done {items.get('done', 0)}, dead-lettered {dead_lettered(items)}, in flight {items.get('in_flight', 0)}, "
         f"backlog {items.get('backlog', 0)}"
     )
-    return f"{line}; {held}" if (held := held_summary(status)) else line
+    line = f"{line}; {held}" if (held := held_summary(status)) else line
+    return f"{line}; {faults[0]}" if (faults := status.get("faults") or []) else line
 
 
 def held_summary(status: Mapping[str, Any]) -> str:
@@ -133,6 +136,22 @@ def _body(letter: Mapping[str, Any]) -> Text:
 def _foreign_lines(value: Any) -> Text:
     """The same as ``_foreign`` for a text of many lines."""
     return Text("\n").join(_foreign(line) if line else Text("") for line in str(value or "").splitlines())
+
+
+def _fault(text: object) -> Text:
+    line = _foreign(text)
+    line.stylize("bold red")
+    return line
+
+
+def _queues(queues: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = _table("queue", "under lock", "state")
+    for name, queue in queues.items():
+        state = (
+            f"refused: {queue['refused']}" if queue.get("refused") else "receives" if queue.get("alive") else "hangs"
+        )
+        table.add_row(*map(_foreign, (name, queue.get("held"), "; ".join([state, *(queue.get("notes") or [])]))))
+    return table
 
 
 def _items(items: Mapping[str, Any]) -> Table:

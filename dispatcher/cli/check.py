@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -93,5 +94,12 @@ async def _findings(access: BrokerAccess, name: str, expected: Expected) -> Sequ
 
 def _expected(settings: Settings) -> dict[str, Expected]:
     bus = settings.service_bus
-    names = [queue.name for queue in settings.queues]
-    return {name: Expected(bus.lock_duration, bus.max_delivery_count, bus.time_to_live) for name in names}
+    replies = {name for queue in settings.queues for name in queue.reply_to}
+    expected = Expected(bus.lock_duration, bus.max_delivery_count, bus.time_to_live)
+    return {
+        **{queue.name: replace(expected, sends=queue.name in replies) for queue in settings.queues},
+        **{
+            name: replace(expected, sends=True, receives=False)
+            for name in sorted(replies - {queue.name for queue in settings.queues})
+        },
+    }

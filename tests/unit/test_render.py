@@ -1,4 +1,4 @@
-"""How dead letters read on a terminal, whatever another program has written into them."""
+"""How dead letters and the status read on a terminal, whatever another program has written into them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dispatcher.render import dead_letters_view
+from dispatcher.render import dead_letters_view, status_line, status_view
 
 LETTER = {
     "queue": "work", "sequence_number": 7, "message_id": "m-7", "task": "report", "tenant": "acme",
@@ -68,3 +68,29 @@ def test_an_id_longer_than_the_terminal_loses_no_character() -> None:
 )
 def test_an_age_has_its_two_largest_units(seconds: float, age: str) -> None:
     assert shown({**LETTER, "age_seconds": seconds})[1].startswith(f"{age}  ")
+
+
+def status_shown(status: dict[str, Any]) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=200).print(status_view(status, "http://x"))
+    return [" ".join(line.split()) for line in out.getvalue().splitlines()]
+
+
+def test_the_status_says_of_every_queue_how_it_is_and_what_is_wrong_before_all_else() -> None:
+    why = "the key or token was not accepted; check [the] connection string"
+    queues = {
+        "work": {"alive": True, "held": 7, "refused": None, "notes": ["a lock lasts 30 s"]},
+        "other": {"alive": True, "held": 0, "refused": why},
+        "third": {"alive": False, "held": None, "refused": None},
+    }
+    status = {"queues": queues, "faults": [f"queue other: the broker refuses us ({why})"]}
+    lines = status_shown(status)
+    assert lines[1] == f"queue other: the broker refuses us ({why})"
+    assert lines[2:6] == [
+        "queue under lock state",
+        "work 7 receives; a lock lasts 30 s",
+        f"other 0 refused: {why}",
+        "third - hangs",
+    ]
+    assert status_line(status).endswith(f"; queue other: the broker refuses us ({why})")
+    assert "queue" not in " ".join(status_shown({}))

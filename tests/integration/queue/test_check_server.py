@@ -33,7 +33,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
 @asynccontextmanager
 async def a_broker(certificate: TlsFiles, **queue: Any) -> AsyncIterator[Broker]:
     config = BrokerConfig(
-        queues=(QueueConfig("work", **{"max_delivery_count": 100, **queue}),),
+        queues=(QueueConfig("work", **{"max_delivery_count": 100, **queue}), QueueConfig("outcomes")),
         shared_access_keys={"owner": KEYS["owner"]},
         access_policies=(
             AccessPolicy("listens", KEYS["listens"], frozenset({Right.LISTEN})),
@@ -54,7 +54,7 @@ def a_config(folder: Path, broker: Broker, certificate: TlsFiles, *, key: str = 
     (folder / "secret").write_text(text)
     reached = {"custom_endpoint": endpoint(broker), "ca_file": str(certificate.certificate)}
     content = {
-        "queues": [{"name": bus.pop("queue", "work"), "tasks": ["report"]}],
+        "queues": [{"name": bus.pop("queue", "work"), "tasks": ["report"], "reply_to": bus.pop("reply_to", [])}],
         "service_bus": {"connection_string_file": "secret", **reached, **bus},
     }
     (folder / "dispatcher.yaml").write_text(yaml.safe_dump(content))
@@ -139,6 +139,20 @@ async def test_what_is_wrong_at_the_broker_is_told_with_the_remedy_and_exit_code
     assert code == 1
     assert f": {said}" in printed
     assert "1 mistake at the broker" in printed
+
+
+@pytest.mark.parametrize(("key", "code"), [("listens", 1), ("owner", 0)])
+async def test_reply_queues_are_tried_for_the_right_to_send(
+    certificate: TlsFiles, tmp_path: Path, key: str, code: int
+) -> None:
+    async with a_broker(certificate) as broker:
+        exit_code, printed = await checked(a_config(tmp_path, broker, certificate, key=key, reply_to=["outcomes"]))
+    assert exit_code == code
+    if key == "owner":
+        assert "queue outcomes: fine: we may send\n" in printed
+    else:
+        assert "queue outcomes: the key or identity may not do this here" in printed
+        assert "'Send' claim(s) are required" in printed
 
 
 async def test_a_partitioned_queue_is_found_by_its_numbers(certificate: TlsFiles, tmp_path: Path) -> None:
