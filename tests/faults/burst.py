@@ -106,8 +106,10 @@ def queue_config(connection_string: str, **changes: Any) -> ServiceBusConfig:
 
 
 @asynccontextmanager
-async def a_dispatcher(config: ServiceBusConfig, lock_seconds: float) -> AsyncIterator[Burst]:
-    """Receives, runs and settles as long as the block lasts."""
+async def a_dispatcher(
+    config: ServiceBusConfig, lock_seconds: float, *, lookahead: int = LOOKAHEAD, holding: bool = False
+) -> AsyncIterator[Burst]:
+    """Receives, runs and settles as long as the block lasts. ``holding``: no Job ends until the cluster lets go."""
     told = Told()
     loop: CycleLoop | None = None
 
@@ -117,6 +119,7 @@ async def a_dispatcher(config: ServiceBusConfig, lock_seconds: float) -> AsyncIt
 
     queue = ServiceBusQueue(config, ring)
     cluster = InstantCluster(fails, ring)
+    cluster.is_holding = holding
     rules = QueueRules()
     clock = _Clock()
     ports = Ports(
@@ -131,7 +134,7 @@ async def a_dispatcher(config: ServiceBusConfig, lock_seconds: float) -> AsyncIt
         outcomes=ServiceBusOutcomes(lambda name: replace(config, queue=name)),
     )
     lock_duration = timedelta(seconds=lock_seconds)
-    policy = Policy(tasks={_TASK.name: _TASK}, lookahead_max=LOOKAHEAD, lock_duration=lock_duration)
+    policy = Policy(tasks={_TASK.name: _TASK}, lookahead_max=lookahead, lock_duration=lock_duration)
     reconciler = Reconciler(policy, ports)
     loop = CycleLoop(reconciler, pause_min=timedelta(milliseconds=20), stuck_after=timedelta(minutes=2))
     cycles = loop

@@ -1,7 +1,7 @@
 """A cluster whose Jobs have ended the next time that they are looked at, and a store in memory: both always answer.
 
 They are here so that nothing but the queue can be slow or fail. The cluster counts how often each item ran; an item
-that is to fail does so once and for all.
+that is to fail does so once and for all. Told to hold, it lets Jobs run on until it is told to let go.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class InstantCluster:
     def __init__(self, fails: Callable[[int], bool], ring: Callable[[], None]) -> None:
         self.ran: Counter[int] = Counter()
         """How often the work of each sequence number was done or tried."""
+        self.is_holding = False
+        """While it is, no Job is seen to end."""
         self._fails = fails
         self._ring = ring
         self._jobs: dict[str, JobSeen] = {}
@@ -83,7 +85,9 @@ class InstantCluster:
         return ClusterSeen(tuple(self._jobs.values()), tuple(pod for pods in self._pods.values() for pod in pods))
 
     async def changes(self) -> ClusterChanges:
-        """The Jobs made since the last call; they have ended."""
+        """The Jobs made since the last call; they have ended, unless they are held."""
+        if self.is_holding:
+            return ClusterChanges()
         names, self._news = [name for name in self._news if name in self._jobs], []
         return ClusterChanges(
             jobs=tuple(self._jobs[name] for name in names),

@@ -111,7 +111,7 @@ class Trial:
                 await self._drained()
                 sampling.cancel()
             self._tell("judging")
-            verdict = await self._judged(steering, burst, arrivals)
+            verdict = await verdict_of(steering, burst, arrivals)
             return Result(
                 fault=self._firing.fault,
                 conditions=self._firing.told,
@@ -169,29 +169,33 @@ class Trial:
 
     async def _drained(self) -> None:
         async with asyncio.timeout(_DRAINS_WITHIN_SECONDS):
-            while self._counts is None or self._left(self._counts):  # noqa: ASYNC110 - as above
+            while self._counts is None or left_at(self._counts):  # noqa: ASYNC110 - as above
                 await asyncio.sleep(_SAMPLE_EVERY_SECONDS)
 
-    def _left(self, counts: QueueCounts) -> int:
-        return counts.active + counts.locked + counts.deferred + counts.scheduled
 
-    async def _judged(self, steering: Steering, burst: Burst, arrivals: Arrivals) -> Verdict:
-        counts = await steering.counts()
-        async with DeadLetterQueue(queue_config(steering.connection_string)) as dead_letters:
-            dead = [each.message.message_id async for page in dead_letters.pages() for each in page]
-        ids = burst.told.ids
-        verdict = judge(
-            Evidence(
-                sent=arrivals.sent,
-                must_die=[item for number, item in ids.items() if fails(number)],
-                ran={ids.get(number, f"number {number}"): times for number, times in burst.cluster.ran.items()},
-                entered=counts.entered,
-                removed=counts.removed,
-                buried=counts.buried,
-                left=self._left(counts),
-                in_dead_letter_queue=dead,
-                told_done=burst.told.done,
-                told_dead=burst.told.dead,
-            )
+def left_at(counts: QueueCounts) -> int:
+    """How many messages the broker still has, dead letters aside."""
+    return counts.active + counts.locked + counts.deferred + counts.scheduled
+
+
+async def verdict_of(steering: Steering, burst: Burst, arrivals: Arrivals) -> Verdict:
+    """Judges what became of the items, once all should be settled."""
+    counts = await steering.counts()
+    async with DeadLetterQueue(queue_config(steering.connection_string)) as dead_letters:
+        dead = [each.message.message_id async for page in dead_letters.pages() for each in page]
+    ids = burst.told.ids
+    verdict = judge(
+        Evidence(
+            sent=arrivals.sent,
+            must_die=[item for number, item in ids.items() if fails(number)],
+            ran={ids.get(number, f"number {number}"): times for number, times in burst.cluster.ran.items()},
+            entered=counts.entered,
+            removed=counts.removed,
+            buried=counts.buried,
+            left=left_at(counts),
+            in_dead_letter_queue=dead,
+            told_done=burst.told.done,
+            told_dead=burst.told.dead,
         )
-        return Verdict(verdict.lost, verdict.duplicated, (*verdict.lines, *burst.told.alarms))
+    )
+    return Verdict(verdict.lost, verdict.duplicated, (*verdict.lines, *burst.told.alarms))
