@@ -8,6 +8,7 @@ had removed the message, so retries are made where it is known what an error pro
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from dispatcher.queue.config import ServiceBusConfig
-from dispatcher.queue.translate import breaks_link, is_busy, told
+from dispatcher.queue.translate import breaks_link, is_busy, is_silence, told
 
 __all__ = ["Clients", "Link", "Pace", "bounded", "patiently"]
 
@@ -108,6 +109,7 @@ class Clients:
         self._leaving: set[asyncio.Task[None]] = set()
         self.generation = 0
         self.rebuilt = 0
+        self.doubted_at = -math.inf
 
     def get(self) -> ServiceBusClient:
         """The client, made with the secret that is in force now. Raises whatever the provider of the secrets raises."""
@@ -138,6 +140,13 @@ class Clients:
             self.rebuilt += 1
             self.leave(self._client.close())
             self._client = None
+
+    def doubt(self, since: float) -> None:
+        """A call got no answer: every connection that has said nothing since then, by the monotonic clock, is in doubt.
+
+        They mostly die together, and each would take a time-out of its own to notice.
+        """
+        self.doubted_at = max(self.doubted_at, since)
 
     def leave(self, closing: Coroutine[Any, Any, None]) -> None:
         """Closes something in the background, within bounds, whatever comes of it."""
@@ -241,9 +250,12 @@ class Link:
     async def called(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
         """Awaits a call on the receiver that ``opened`` gave, and throws the receiver away if it breaks."""
         self._uses += 1
+        began_at = self._clock()
         try:
             result = await bounded(work, seconds)
         except BaseException as error:
+            if is_silence(error):
+                self._clients.doubt(began_at)
             if breaks_link(error):
                 self.discard()
             raise
@@ -269,6 +281,7 @@ class Link:
         if self._client_generation != self._clients.generation:
             return True
         return self._wears and (
-            self._clock() - self._used_at > self._config.link_idle_max_seconds
+            self._used_at < self._clients.doubted_at
+            or self._clock() - self._used_at > self._config.link_idle_max_seconds
             or self._uses >= self._config.link_uses_max
         )

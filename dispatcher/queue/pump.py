@@ -238,7 +238,8 @@ class Pump:
 
     async def _check(self, receiver: ServiceBusReceiver) -> None:
         """Asks the broker for a sign of life, if there has been none for a while or something has just failed."""
-        if not self._failures and self.quiet_seconds <= self._config.check_seconds:
+        in_doubt = self.heard_at is not None and self.heard_at < self._clients.doubted_at
+        if not self._failures and not in_doubt and self.quiet_seconds <= self._config.check_seconds:
             return
         if self._checks >= self._config.link_uses_max and not len(self.holding):
             self._link.discard()  # its management link is about to run out of credit, and no lock hangs on it

@@ -17,7 +17,7 @@ from queue_wire import Wire, a_broker_process, a_wire, through
 from dispatcher.embedded.broker import Broker, Fault
 from dispatcher.errors import LookFailed, OutcomeUnknown
 from dispatcher.ports import Answer, DeadLetter, MessageState
-from dispatcher.queue import Producer, ServiceBusConfig, ServiceBusQueue
+from dispatcher.queue import Producer, ServiceBusConfig, ServiceBusQueue, links
 
 LETTER = DeadLetter("r", "d")
 
@@ -242,6 +242,35 @@ async def test_an_idle_receiver_whose_connection_is_half_open_notices_and_receiv
         await send(broker.connection_string, 3)
         assert len(await deliveries(queue, bell, 3)) == 3
         assert queue.health().last_error is None
+
+
+async def test_when_one_connection_is_found_dead_the_others_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with (
+        a_broker(lock_seconds=6) as broker,
+        a_queue(broker.connection_string, check_seconds=60.0, operation_timeout_seconds=3.0) as (queue, bell),
+    ):
+        await send(broker.connection_string, 2)
+        numbers = await deferred(queue, bell, 2)
+        assert dict(await queue.look_up(numbers)) == dict.fromkeys(numbers, MessageState.DEFERRED)
+        assert await queue.remove_deferred(numbers[:1]) == Answer.DONE
+        broker.faults.strike(Fault.FREEZE_CONNECTIONS)
+        assert await queue.remove_deferred(numbers[1:]) == Answer.UNKNOWN  # it took its time to notice
+        silenced: list[float] = []
+        bounded = links.bounded
+
+        async def watched(work, seconds: float):
+            try:
+                return await bounded(work, seconds)
+            except TimeoutError:
+                silenced.append(seconds)
+                raise
+
+        monkeypatch.setattr(links, "bounded", watched)
+        assert dict(await queue.look_up(numbers)) == {numbers[0]: None, numbers[1]: MessageState.DEFERRED}
+        assert silenced == []
+        assert await queue.remove_deferred(numbers[1:]) == Answer.DONE
 
 
 async def test_a_receiver_without_room_whose_connection_is_half_open_notices_too() -> None:
