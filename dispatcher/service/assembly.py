@@ -18,6 +18,7 @@ import structlog
 from dispatcher import __version__
 from dispatcher.ports import Clock, Ports
 from dispatcher.queue.config import ServiceBusConfig
+from dispatcher.queue.seen import notes_of_running
 from dispatcher.queue.service_bus import ServiceBusQueue
 from dispatcher.reconciler import Reconciler
 from dispatcher.service.loop import CycleLoop
@@ -133,7 +134,13 @@ class Service(ABC):
         queues = {}
         for name, queue in self._queues.items():
             health = queue.health()
-            queues[name] = {"alive": health.alive, "held": health.held, "refused": health.refused}
+            lock = self._settings.service_bus.lock_duration
+            queues[name] = {
+                "alive": health.alive,
+                "held": health.held,
+                "refused": health.refused,
+                "notes": notes_of_running(health.lock_seen, health.is_partitioned, lock),
+            }
         return {**status, "queues": queues, "faults": list(self._faults()), "dispatcher": __version__}
 
     def _metrics_page(self) -> tuple[bytes, str]:

@@ -18,8 +18,8 @@ from dispatcher.embedded.objects import ObjectStore
 from dispatcher.embedded.processes.cluster import ProcessCluster
 from dispatcher.errors import DispatcherError
 from dispatcher.ports import Ports
-from dispatcher.queue.config import ServiceBusConfig
 from dispatcher.queue.replies import ServiceBusOutcomes
+from dispatcher.service.access import BrokerAccess
 from dispatcher.service.assembly import Service
 from dispatcher.service.data_dir import DataDir, RunningFacts
 from dispatcher.service.signals import until_signalled
@@ -29,7 +29,6 @@ from dispatcher.service.wiring import (
     broker_config,
     cluster_config,
     message_reader,
-    queue_config,
 )
 from dispatcher.settings import Settings
 from dispatcher.settings.checks import search_path
@@ -70,12 +69,9 @@ class LocalService(Service):
         )
         await cluster.start()
         self._on_stop("the cluster", cluster.stop)
-        await self._start_queues(
-            lambda name: queue_config(name, lambda: broker.connection_string, settings.service_bus.lock_duration)
-        )
-        outcomes = ServiceBusOutcomes(
-            lambda name: ServiceBusConfig(queue=name, connection_string=lambda: broker.connection_string), self._ring
-        )
+        access = BrokerAccess(settings, self._config_folder, connection_string=lambda: broker.connection_string)
+        await self._start_queues(access.queue)
+        outcomes = ServiceBusOutcomes(access.queue, self._ring)
         self._on_stop("the outcomes", outcomes.stop)
         lease = EmbeddedLease(store, self._clock)
         self._on_stop("the lease", lease.release)

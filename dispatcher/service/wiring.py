@@ -19,7 +19,6 @@ from dispatcher.embedded.broker import BrokerConfig, QueueConfig
 from dispatcher.embedded.processes.config import NodeConfig, ProcessClusterConfig, VirtualNodeConfig
 from dispatcher.ports import Message
 from dispatcher.queue import QueueRules, TaskTable, to_item
-from dispatcher.queue.config import ServiceBusConfig
 from dispatcher.settings import Settings
 from dispatcher.settings.checks import working_dir
 
@@ -99,12 +98,6 @@ def broker_config(settings: Settings, journal: Path, key: str) -> BrokerConfig:
         shared_access_keys={BROKER_KEY_NAME: key},
         journal_path=journal,
     )
-
-
-def queue_config(queue: str, connection_string: Callable[[], str], lock_duration: timedelta) -> ServiceBusConfig:
-    """One queue, as its adapter reaches it. A short lock leaves a short margin: else every delivery went back."""
-    margin = min(timedelta(seconds=10), lock_duration / 4)
-    return ServiceBusConfig(queue=queue, connection_string=connection_string, lock_margin=margin)
 
 
 def kubernetes_config(settings: Settings, config_folder: Path) -> KubernetesConfig:

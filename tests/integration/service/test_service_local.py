@@ -22,6 +22,7 @@ import yaml
 from typer.testing import CliRunner
 
 from dispatcher.cli import app
+from dispatcher.embedded.broker import Fault
 from dispatcher.errors import BadConfiguration, DispatcherError
 from dispatcher.running import find_service
 from dispatcher.service import LocalService
@@ -152,6 +153,32 @@ async def test_what_was_not_done_when_the_service_stopped_is_done_by_the_next_on
         await until(service, "/readyz", lambda answer: answer["ok"])
         assert key in find_service(data).connection_string_file.read_text()
         await until(service, "/api/status", lambda _: len(ids_of_done(config)) == 20)
+
+
+async def test_a_broker_that_refuses_is_told_for_its_queue_everywhere_and_served_again_by_itself(
+    config: Path, data: Path
+) -> None:
+    async with running(config, data) as service:
+        await until(service, "/readyz", lambda answer: answer["ok"])
+        broker = service._broker
+        assert broker is not None
+        broker.faults.arm(Fault.DENY_TOKENS)
+        broker.faults.strike(Fault.RESET_CONNECTIONS)
+        health = await until(service, "/healthz", lambda answer: not answer["ok"])
+        said = "the key or token was not accepted; check the connection string or identity"
+        assert any(said in fault for fault in health["faults"])
+        _, status = await asked(service, "/api/status")
+        assert said in status["queues"]["work"]["refused"]
+        shown = await asyncio.to_thread(CliRunner().invoke, app, ["status", "--url", service.url])
+        assert "refused: the key or token was not accepted" in " ".join(shown.output.split())
+        broker.faults.disarm()
+        await until(service, "/healthz", lambda answer: answer["ok"])
+        await enqueue(config, data, "--task", "touch", "--message-id", "after")
+        await until(service, "/api/status", lambda answer: answer["items"]["done"] == 1)
+        key = find_service(data).connection_string_file.read_text().partition("SharedAccessKey=")[2].partition(";")[0]
+        assert key not in json.dumps([health, status]) + shown.output + (data / "events.jsonl").read_text()
+        notes = (await asked(service, "/api/status"))[1]["queues"]["work"]["notes"]
+        assert notes == []  # locks last as long as the configuration says
 
 
 async def test_a_second_service_on_the_same_folder_is_refused_in_one_line(config: Path, data: Path) -> None:
