@@ -207,12 +207,12 @@ async def enqueue(connection: str, bodies: dict[str, Any], time_to_live: timedel
         await sender.send_messages(batch)
 
 
-async def left_on_queue(connection: str, *, dead: bool = False) -> list[Any]:
+async def left_on_queue(connection: str, *, dead: bool = False, queue: str = QUEUE) -> list[Any]:
     """Every message that the broker still has, in whatever state, peeked to the end."""
     kind = {"sub_queue": ServiceBusSubQueue.DEAD_LETTER} if dead else {}
     found: list[Any] = []
     client = ServiceBusClient.from_connection_string(connection)
-    async with client, client.get_queue_receiver(QUEUE, **kind) as receiver:
+    async with client, client.get_queue_receiver(queue, **kind) as receiver:
         position = 1
         while page := await receiver.peek_messages(250, sequence_number=position):
             found += page
