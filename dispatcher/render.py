@@ -67,15 +67,20 @@ def dead_lettered(items: Mapping[str, Any]) -> int:
 
 
 def dead_letters_view(letters: Sequence[Mapping[str, Any]]) -> Table:
-    """Dead letters, one on a line; the queue is named only where they come from several."""
+    """Dead letters, one on a line; the queue is named only where they come from several, replays where there are any.
+
+    The id is the one that its sender gave it, under which all that is told of it can be found.
+    """
     queue = ["queue"] if len({letter.get("queue") for letter in letters}) > 1 else []
-    table = _table(*queue, "age", "id", "sequence number", "task", "tenant", "reason")
+    replays = ["replays"] if any(letter.get("replays") for letter in letters) else []
+    table = _table(*queue, "age", "id", "sequence number", "task", "tenant", *replays, "reason")
     table.add_column("description", min_width=len("description"))
+    named = [{**each, "message_id": each.get("original_message_id") or each.get("message_id")} for each in letters]
     ids = table.columns[len(queue) + 1]
-    ids.no_wrap = max((len(str(letter.get("message_id"))) for letter in letters), default=0) <= _ID_WHOLE_MAX
-    for letter in letters:
+    ids.no_wrap = max((len(str(letter.get("message_id"))) for letter in named), default=0) <= _ID_WHOLE_MAX
+    for letter in named:
         first_line = str(letter.get("description") or "").strip().partition("\n")[0]
-        known = (letter.get(key) for key in ("message_id", "sequence_number", "task", "tenant", "reason"))
+        known = (letter.get(key) for key in ("message_id", "sequence_number", "task", "tenant", *replays, "reason"))
         cells = (*(letter.get(key) for key in queue), _age(letter.get("age_seconds")), *known)
         description = _foreign(first_line)
         # It takes what room is left on the line; all else stays whole, if need be on several.

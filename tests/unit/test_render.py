@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dispatcher.render import dead_letters_view, status_line, status_view
+from dispatcher.render import dead_letter_view, dead_letters_view, reasons_view, status_line, status_view
 
 LETTER = {
     "queue": "work", "sequence_number": 7, "message_id": "m-7", "task": "report", "tenant": "acme",
@@ -33,6 +33,36 @@ def test_the_queue_is_named_where_there_are_several() -> None:
     head, first, second = shown(LETTER, {**LETTER, "queue": "other"})
     assert head.startswith("queue")
     assert (first.split()[0], second.split()[0]) == ("work", "other")
+
+
+def test_a_letter_that_was_replayed_stands_under_the_id_of_its_sender_with_its_count() -> None:
+    again = {**LETTER, "message_id": "replay-0f", "original_message_id": "order-17", "replays": 2}
+    head, line = (line.split() for line in shown(again))
+    assert (line[head.index("id")], "replays" in head, "replay-0f" in line) == ("order-17", True, False)
+    assert "replays" not in shown(LETTER)[0]
+
+
+def test_all_of_one_letter_is_shown_and_nothing_of_it_moves_the_cursor() -> None:
+    letter = {
+        **LETTER, "message_id": "replay-0f", "original_message_id": "order-17", "replays": 1, "refused_today": "bad_json",
+        "description": "gave up\n\n[red]tail\x1b[2J", "properties": {"shop": "no\x1b[31mrth"}, "body": '{"a":{"b":[1]}}',
+        "replay_history": [{"reason": "evicted", "dead_letter": 3, "replayed_at": "2026-03-01T12:00:00Z"}],
+    }  # fmt: skip
+    out = io.StringIO()
+    Console(file=out, width=200).print(dead_letter_view(letter))
+    text = out.getvalue()
+    for part in ("order-17", "replay-0f", "again: bad_json", "[red]tail", "shop: no", "evicted", '  "a": {'):
+        assert part in text, text
+    assert "\x1b" not in text
+
+
+def test_letters_are_counted_by_what_they_have_in_common_the_most_first() -> None:
+    letters = [{**LETTER, "reason": "rare"}, *[{**LETTER, "reason": "often", "age_seconds": n} for n in (1, 7200)]]
+    out = io.StringIO()
+    Console(file=out, width=200).print(reasons_view(letters))
+    lines = [line.split() for line in out.getvalue().splitlines()]
+    assert [(line[0], "often" in line, line[-1]) for line in lines[1:]][0] == ("2", True, "2h")
+    assert lines[2][0] == "1"
 
 
 def test_what_is_not_known_is_a_dash() -> None:
