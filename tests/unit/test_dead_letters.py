@@ -273,6 +273,7 @@ async def test_each_letter_is_told_of_once_and_as_it_is(
         if act == "remove":
             assert desk.acts[position - 1] == ("send", number)
             assert number not in unhappy
+    assert all(number % 7 for _, number in desk.acts), "nothing is done under a lock that is nearly over"
     assert desk.there >= there - set(wanted)
 
 
