@@ -61,15 +61,23 @@ def to_message(outcome: Outcome) -> ServiceBusMessage:
 def from_body(body: bytes, reply_to: str) -> Outcome:
     """The outcome that a message holds. Raises ValueError for anything else, also for one of a later version."""
     try:
-        event = _FORMAT.read(CloudEvent, body)
+        event = _FORMAT.read(_whole, body)
         outcome = _outcome(event.get_data(), event.get_time(), event.get_extension("traceparent"), reply_to)
     except CloudEventValidationError as error:
         raise ValueError(f"not an outcome: {'; '.join(error.errors)} of the event") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"not an outcome: {type(error).__name__} {error}") from error
     if event.get_type() != TYPE_PREFIX + outcome.kind:
         raise ValueError(f"not an outcome: an event of the type {event.get_type()}")
     return outcome
+
+
+def _whole(attributes: dict[str, Any], data: Any) -> CloudEvent:
+    """Refuses what the library would make up where it is missing."""
+    missing = [name for name in OUTCOME_SCHEMA["required"] if name not in attributes and name != "data"]
+    if missing:
+        raise ValueError(f"without {' and '.join(missing)}")
+    return CloudEvent(attributes, data)
 
 
 def _data(outcome: Outcome) -> dict[str, Any]:

@@ -360,6 +360,11 @@ def test_sections_in_the_wrong_file_are_told_where_they_belong(tmp_path: Path) -
         ({"params_schema": {"properties": 3}}, "tasks[0].params_schema: is not a valid JSON Schema at properties"),
         ({"event_types": ["a b"]}, "tasks[0].event_types: 'a b' is no type of an event; write printable characters"),
         ({"env": {"TRACEPARENT": "x"}}, "tasks[0].env: TRACEPARENT is set by the dispatcher itself"),
+        (
+            {"result_ref": "s/{name}"},
+            "tasks[0].result_ref: {name} is nothing that is filled in; known are {id}, {task}",
+        ),
+        ({"result_ref": "a\nb"}, "tasks[0].result_ref: must be one line of 1 to 1024 characters"),
     ],
 )
 def test_a_task_that_cannot_work_is_told(tmp_path: Path, changed: dict[str, Any], beginning: str) -> None:
@@ -409,6 +414,12 @@ def test_an_event_type_of_two_tasks_is_told(tmp_path: Path) -> None:
         ({"local": {"web_port": 70000}}, "local.web_port: 70000 must be at most 65535"),
         ({"local": {"working_dir": "nowhere"}}, "local.working_dir: "),
         ({"queues": []}, "queues: must not be empty"),
+        ({"queues": [{**A_QUEUE, "reply_to": ["a b"]}]}, "queues[0].reply_to[0]: 'a b' "),
+        (
+            {"queues": [{**A_QUEUE, "reply_to": ["Work"]}]},
+            "queues[0].reply_to[0]: 'Work' is a queue that work comes from",
+        ),
+        ({"timing": {"reply_hold_max": "0s"}}, "timing.reply_hold_max: must be longer than nothing"),
         ({"queues": [{"name": "work", "tasks": []}]}, "queues[0].tasks: must not be empty"),
         ({"servce": {}}, "servce: is not a setting; did you mean service?"),
         ({"retry": 5}, "retry: expected keys with values, found 5"),

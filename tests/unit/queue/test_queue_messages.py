@@ -137,6 +137,39 @@ def test_a_message_of_the_wrong_shape_is_told_which_field_is_wrong(body: dict, p
     assert part in bad.description
 
 
+REPLYING = QueueRules(reply_to=frozenset({"outcomes", "told"}))
+
+
+def test_a_sender_may_ask_for_the_outcome_on_a_queue_that_is_allowed() -> None:
+    assert read({"task": "report", "params": {}, "reply_to": "told"}, REPLYING).reply_to == "told"
+    assert read({"task": "report", "params": {}}, REPLYING).reply_to is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "remedy"), [(QueueRules(), "Leave reply_to out."), (REPLYING, "Allowed are: outcomes, told.")]
+)
+def test_a_reply_queue_that_is_not_allowed_is_refused_with_the_remedy(rules: QueueRules, remedy: str) -> None:
+    bad = refused({"task": "report", "params": {}, "reply_to": "work"}, rules)
+    assert bad.reason == "reply_to_not_allowed"
+    assert bad.description.startswith(f"Outcomes of this queue may not be sent to 'work'. {remedy} ")
+    assert bad.reply_to is None
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"task": "reprot", "params": {}, "reply_to": "told"}, "unknown_task"),
+        ({"task": "thumbnail", "params": {"width": 0}, "reply_to": "told"}, "bad_params"),
+        ({"task": "report", "params": 1, "more": 1, "reply_to": "told"}, "bad_message"),
+    ],
+)
+def test_poison_says_where_its_sender_wants_to_hear_of_it(body: dict, reason: str) -> None:
+    bad = refused(body, REPLYING)
+    assert (bad.reason, bad.reply_to) == (reason, "told")
+    assert refused({**body, "reply_to": "work"}, REPLYING).reply_to is None
+    assert refused(body).reply_to is None
+
+
 def test_all_wrong_fields_are_told_at_once() -> None:
     text = refused({"tusk": "report", "reply_to": [], "params": 1}).description
     assert "'tusk'" in text
