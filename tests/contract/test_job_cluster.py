@@ -124,9 +124,6 @@ async def test_pods_carry_their_times_and_their_place(world: World, placement: P
 
 
 @BOTH
-@pytest.mark.parametrize(
-    "world", WORLDS, indirect=True
-)  # KWOK mounts nothing; what the kubelet does is Kubernetes' own
 async def test_a_pod_never_runs_without_its_record(world: World, placement: Placement) -> None:
     made = await world.cluster.create_jobs([world.job(SUCCEEDS, placement=placement)])
     assert made[0].job is not None
