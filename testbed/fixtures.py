@@ -8,8 +8,8 @@ fail its neighbours. It has two nodes of 4 cores, ``node-1`` and ``node-2``, and
 nodes makes its own, or puts back what it changed. ``namespace`` is a new namespace of that control plane, emptied after
 the test.
 
-The binary is built by ``make testbed-binary``, which ``make test`` does first; a test that has to build it would time
-out.
+Where the binary is missing, :func:`build_first` builds it when the tests have been collected, since no test could wait
+for it; tests/conftest.py calls it. ``make test`` has it built before.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
 
+from testbed.binary import CannotBuild, ensure_binary
 from testbed.control_plane import ControlPlane, real_node, virtual_node
 
 T = TypeVar("T")
@@ -44,6 +46,13 @@ def run_apart(work: Coroutine[Any, Any, T]) -> T:
     if failed:
         raise failed[0]
     return done[0]
+
+
+def build_first(config: pytest.Config) -> None:
+    """Builds the binary where it is missing. Where it cannot be built, each test that needs it says why."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext(), suppress(CannotBuild):
+        ensure_binary()
 
 
 async def _with_nodes() -> ControlPlane:

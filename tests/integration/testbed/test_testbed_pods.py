@@ -104,7 +104,10 @@ async def test_a_pod_keeps_its_own_deadline_whether_it_runs_or_waits(here: Names
     annotations = told(run_seconds=NEVER) | told(start_seconds=NEVER, index=1)
     await here.create(job("late", annotations, completions=2, activeDeadlineSeconds=1))
     assert (await here.ended("late"))["failedIndexes"] == "0,1"
-    assert {pod["status"]["reason"] for pod in await here.pods()} == {"DeadlineExceeded"}
+    ran, waited = await here.pods()
+    assert {pod["status"]["reason"] for pod in (ran, waited)} == {"DeadlineExceeded"}
+    assert terminated(ran)["exitCode"] == 137
+    assert waited["status"]["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
 
 
 async def test_a_running_pod_is_steered_by_changing_its_annotations(here: Namespace) -> None:
