@@ -100,6 +100,12 @@ def test_imports_point_one_way(module: str) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("module", ALL)
+def test_the_product_knows_nothing_of_its_tests_and_their_counterparts(module: str) -> None:
+    apart = [name for name in imports(module, ALL[module]) if name.split(".")[0] in ("testbed", "tests", "bench")]
+    assert apart == []
+
+
 @pytest.mark.parametrize("module", CORE)
 def test_the_core_knows_only_itself_and_what_is_pure_in_the_standard_library(module: str) -> None:
     foreign = {
