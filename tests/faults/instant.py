@@ -76,6 +76,11 @@ class InstantCluster:
         running = JobSeen(name=name, uid=f"job-{self._made}", created_at=now, annotations=annotations)
         return Created(Answer.DONE, running)
 
+    def let_go(self) -> None:
+        """Every Job that was held ends."""
+        self.is_holding = False
+        self._ring()
+
     async def get_job(self, name: str) -> JobSeen | None:
         """As it has ended."""
         return self._jobs.get(name)
