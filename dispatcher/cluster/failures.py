@@ -83,6 +83,8 @@ _TEMPLATE_REASONS = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "ContainerCannotRun", "StartError"}
 )
 """A container that its runtime would not start: a program that is not there, a Secret that is missing."""
+_KILLED = frozenset({137, 143})
+"""Ended by a signal: by SIGKILL, by SIGTERM."""
 _NEVER_FOUND = frozenset({126, 127})
 """A shell's words for a program that is not executable, or not there."""
 
@@ -104,6 +106,7 @@ def cause_of(pod: Raw) -> FailureCause | None:
         _disruption(status)
         or _provider(status)
         or _pod_reason(pod, status)
+        or _deleted(pod, status)
         or _containers(pod, status)
         or FailureCause.APPLICATION
     )
@@ -114,6 +117,14 @@ def _disruption(status: Raw) -> FailureCause | None:
         if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
             return _DISRUPTIONS.get(condition.get("reason", ""), FailureCause.EVICTED)
     return None
+
+
+def _deleted(pod: Raw, status: Raw) -> FailureCause | None:
+    """A pod that was deleted while it ran: by a person, or by the Job controller when its Job was suspended."""
+    if "deletionTimestamp" not in pod["metadata"]:
+        return None
+    killed = any((state.get("terminated") or {}).get("exitCode") in _KILLED for state in _states(status))
+    return FailureCause.CANCELLED if killed else None
 
 
 def _provider(status: Raw) -> FailureCause | None:

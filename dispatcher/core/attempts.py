@@ -86,6 +86,10 @@ class Attempt:
     last_create_at: datetime | None = None
     create_unknown: bool = False
     """A create got no answer: it may still land."""
+    create_again_at: datetime | None = None
+    """The cluster would not take it for now: not sent again before."""
+    told_suspended: bool = False
+    """It was told that somebody has suspended its Job."""
 
     @property
     def name(self) -> str:
@@ -193,7 +197,7 @@ def _unwitnessed(attempt: Attempt, index: int) -> Failure:
     if attempt.stopping is FailureCause.START_DEADLINE:
         started = any(pod.index == index and pod.started_at for pod in attempt.sight.pods.values())
         if not started:
-            return Failure(FailureCause.START_DEADLINE, "the pod did not start within the task's start_deadline")
+            return _never_started(attempt, index)
         return Failure(FailureCause.CANCELLED, "stopped together with its Job")
     job = attempt.sight.job
     if job is not None and job.reason == "DeadlineExceeded":
@@ -236,6 +240,18 @@ def _with_run(attempt: Attempt, index: int, ruling: Ruling, placement: Placement
     return replace(ruling, run=RunSeen(now, cost=None if unseen else cost, placement=placement))
 
 
+def _never_started(attempt: Attempt, index: int) -> Failure:
+    """Why a pod did not start, in its own words where it gave any."""
+    text = "the pod did not start within the task's start_deadline"
+    waiting = [pod for pod in attempt.sight.pods.values() if pod.index == index and pod.reason]
+    if not waiting:
+        return Failure(FailureCause.START_DEADLINE, text)
+    pod = max(waiting, key=lambda pod: pod.created_at)
+    cause = FailureCause.IMAGE if pod.cause is FailureCause.IMAGE else FailureCause.START_DEADLINE
+    said = f"{pod.reason}: {pod.message}" if pod.message else pod.reason
+    return Failure(cause, f"{text} ({said})"[:500])
+
+
 def cancelled(record: Record) -> dict[int, Ruling]:
     """Rulings for an attempt whose Job was never seen: all its items go on, with unchanged counts."""
     return {index: Ruling(RulingKind.CANCELLED, tries) for index, tries in enumerate(record.tries)}
@@ -263,6 +279,18 @@ def makes_no_pods(attempt: Attempt, start_deadline: timedelta, now: datetime) ->
     if job is None or job.condition is not None or job.marked_for_deletion:
         return False
     return not attempt.sight.pods and now - job.created_at > start_deadline
+
+
+def suspended_too_long(attempt: Attempt, deadline: timedelta, now: datetime, *, paid: bool) -> bool:
+    """Whether a Job that somebody has suspended is to be taken back.
+
+    Its deadline begins anew when it is resumed. A paid one is taken back at once, since its reservation covers no time
+    but its own; one on nodes when its deadline, reckoned from the start, is over: no item waits for ever.
+    """
+    job = attempt.sight.job
+    if job is None or not job.suspended or job.condition is not None:
+        return False
+    return paid or now - job.created_at > deadline
 
 
 def outlived(attempt: Attempt, deadline: timedelta, now: datetime) -> list[PodSeen]:

@@ -30,6 +30,9 @@ from dispatcher.memory import CREATE_SETTLES_IN, Memory, Tallies
 from dispatcher.ports import Answer, Created, Ports
 from dispatcher.stages import bookkeeping, records, watching
 
+CREATE_AGAIN = timedelta(seconds=5)
+"""How soon a create is sent again that the cluster would not take for now: its quota is full, a right is missing."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
@@ -195,6 +198,7 @@ def _is_due(memory: Memory, attempt: Attempt, now: datetime) -> bool:
         and entry is not None
         and not attempt.record.rulings
         and now - entry.written <= LAUNCH_SEND
+        and (attempt.create_again_at is None or now >= attempt.create_again_at)
     )
 
 
@@ -221,6 +225,10 @@ async def _created(memory: Memory, ports: Ports, policy: Policy, attempt: Attemp
             raise DispatcherError(f"Job {attempt.name} exists and is not ours; its name must never be used twice")
         _seen(memory, attempt, created.job)
         attempt.sight.answered = not created.already and not attempt.create_unknown
+    elif created.answer is Answer.REFUSED and created.later:
+        # Not the task's fault, so no item is given up for it: the same create is sent again until it is taken.
+        attempt.create_again_at = ports.clock.now() + CREATE_AGAIN
+        ports.events.emit("job.refused", job=attempt.name, text=created.text, later=True)
     elif created.answer is Answer.REFUSED and not attempt.create_unknown:
         attempt.sight.answered = True
         now = ports.clock.now()
@@ -229,7 +237,7 @@ async def _created(memory: Memory, ports: Ports, policy: Policy, attempt: Attemp
         entry = memory.draft.entries[attempt.name]
         rulings = rules.with_runs(attempt, rulings, entry.placement, entry.rate, now)
         await _rule_unseen(memory, ports, attempt, rulings)
-        ports.events.emit("job.refused", job=attempt.name, text=created.text)
+        ports.events.emit("job.refused", job=attempt.name, text=created.text, later=False)
     else:
         attempt.create_unknown = True
         ports.events.emit("job.create_unanswered", job=attempt.name, answer=created.answer)

@@ -133,10 +133,18 @@ async def look_for_job(memory: Memory, ports: Ports, name: str) -> None:
 
 async def _look_after(memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, now: datetime) -> None:
     await _confirm(memory, ports, attempt.sight)
+    _tell_suspended(ports, attempt)
     failed = rules.unexamined(attempt)
     if failed:
         await records.write_evidence(memory, ports, policy, attempt, failed)
     await _stop_what_is_stuck(memory, ports, policy, attempt, now)
+
+
+def _tell_suspended(ports: Ports, attempt: Attempt) -> None:
+    job = attempt.sight.job
+    if job is not None and job.suspended != attempt.told_suspended:
+        attempt.told_suspended = job.suspended
+        ports.events.emit("job.suspended" if job.suspended else "job.resumed", job=attempt.name)
 
 
 async def _confirm(memory: Memory, ports: Ports, sight: Sighting) -> None:
@@ -165,6 +173,13 @@ async def _stop_what_is_stuck(memory: Memory, ports: Ports, policy: Policy, atte
         await ports.cluster.delete_pods([ObjectRef(pod.name, pod.uid) for pod in stuck])
     entry = memory.draft.entries.get(attempt.name)
     if entry is not None:
+        if not job.marked_for_deletion and rules.suspended_too_long(
+            attempt, entry.shape.deadline, now, paid=entry.paid
+        ):
+            attempt.stopping = attempt.stopping or FailureCause.CANCELLED
+            await ports.cluster.delete_jobs([ObjectRef(job.name, job.uid)])
+            ports.events.emit("job.stopped", job=job.name, cause=attempt.stopping, pods_stuck=0)
+            return
         late = rules.outlived(attempt, entry.shape.deadline, now)
         if late:
             await ports.cluster.delete_pods([ObjectRef(pod.name, pod.uid) for pod in late])

@@ -34,6 +34,8 @@ _LEVELS = {
     "item.dead_lettered": "warning",
     "item.rejected": "warning",
     "item.retried": "info",
+    "job.refused": "warning",
+    "job.suspended": "warning",
     "takeover.finished": "info",
 }
 """How loud each event is in the log; one that is not named here is told at debug, since the event log has it anyway."""

@@ -16,7 +16,8 @@ V1 = {"nodeSelector": {"type": "virtual-kubelet", "kubernetes.io/role": "agent"}
 
 
 def pod(sample: dict[str, Any]) -> dict[str, Any]:
-    return {"metadata": {}, "spec": V1 if sample.get("v1") else {}, "status": sample["status"]}
+    metadata = {"deletionTimestamp": "2026-03-01T12:00:00Z"} if sample.get("deleted") else {}
+    return {"metadata": metadata, "spec": V1 if sample.get("v1") else {}, "status": sample["status"]}
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=[sample["name"] for sample in SAMPLES])

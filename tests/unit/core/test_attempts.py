@@ -16,6 +16,7 @@ from dispatcher.core.attempts import (
     refused,
     seems_stopped,
     stuck_pods,
+    suspended_too_long,
     unexamined,
     with_evidence,
     without_tails,
@@ -316,3 +317,43 @@ def test_of_each_position_the_last_failure_alone_keeps_its_tail_and_a_ruled_one_
     assert [failure.log_tail for failure in twice[0].values()] == ["", "second log"]
     assert [failure.log_tail for failure in without_tails(twice, {0})[0].values()] == ["", ""]
     assert [failure.log_tail for failure in without_tails(twice, {1})[0].values()] == ["", "second log"]
+
+
+# --- pods that never start, and Jobs that somebody suspends -----------------------------------------------------------
+
+
+def stopped_for_not_starting(**pod: object) -> Attempt:
+    seen = [a_pod_seen(phase=P.PENDING, started_at=None, marked_for_deletion=True, **pod)]
+    attempt = an_attempt(a_record(1), a_job_seen(marked_for_deletion=True), seen)
+    attempt.stopping = C.START_DEADLINE
+    attempt.sight.confirmed_stopped = True
+    return attempt
+
+
+def test_a_pod_that_never_started_says_in_its_own_words_why() -> None:
+    attempt = stopped_for_not_starting(reason="Unschedulable", message="0/3 nodes are available")
+    tries = rulings(attempt)[0].tries
+    assert (tries.cause, tries.platform) == (C.START_DEADLINE, 1)
+    assert "Unschedulable: 0/3 nodes are available" in tries.message
+
+
+def test_an_image_that_cannot_be_pulled_is_told_from_a_platform_that_is_slow() -> None:
+    attempt = stopped_for_not_starting(reason="ImagePullBackOff", cause=C.IMAGE)
+    assert rulings(attempt)[0].tries.cause is C.IMAGE
+    assert rulings(stopped_for_not_starting())[0].tries.cause is C.START_DEADLINE
+
+
+@pytest.mark.parametrize(
+    ("paid", "age", "taken_back"),
+    [(True, SECOND, True), (False, SECOND, False), (False, HOUR, False), (False, HOUR + SECOND, True)],
+)
+def test_a_suspended_job_is_taken_back_at_once_where_it_is_paid_else_at_its_deadline(
+    paid: bool, age: timedelta, taken_back: bool
+) -> None:
+    attempt = an_attempt(a_record(1), a_job_seen(suspended=True, created_at=NOW - age))
+    assert suspended_too_long(attempt, HOUR, NOW, paid=paid) is taken_back
+
+
+def test_a_job_that_runs_or_is_over_is_not_taken_back() -> None:
+    for job in (a_job_seen(created_at=NOW - 2 * HOUR), a_job_seen(suspended=True, condition=FAILED)):
+        assert not suspended_too_long(an_attempt(a_record(1), job), HOUR, NOW, paid=True)
