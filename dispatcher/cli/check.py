@@ -7,19 +7,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dispatcher.cli.app import app
 from dispatcher.cli.shared import ConfigDir, Exit, JsonOption, broker_access, counted, say, told
 from dispatcher.errors import LookFailed
-from dispatcher.queue.probing import look_at
-from dispatcher.queue.seen import Expected, Finding, Level, findings
-from dispatcher.service.access import BrokerAccess
 from dispatcher.settings import Settings, examine
 
-_WORDS = {Level.MISTAKE: "", Level.WARNING: "warning: ", Level.FINE: "fine: ", Level.UNSEEN: "cannot be seen: "}
+if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
+    from dispatcher.queue.seen import Expected, Finding
+    from dispatcher.service.access import BrokerAccess
+
+_WORDS = {"mistake": "", "warning": "warning: ", "fine": "fine: ", "unseen": "cannot be seen: "}
 _UNREACHED = "the broker does not answer"
 
 
@@ -37,7 +38,7 @@ def check_config(
     """Tell every mistake in the configuration at once: where it is, what is wrong, and the remedy."""
     examined = examine(config, local=local)
     seen = _looked(examined.settings, config, local) if server and examined.settings is not None else {}
-    wrong = [each for found in seen.values() for each in found if each.level is Level.MISTAKE]
+    wrong = [each for found in seen.values() for each in found if each.level == "mistake"]
     if as_json:
         content = {
             "ok": examined.settings is not None and not wrong,
@@ -85,6 +86,9 @@ def _looked(settings: Settings, config: Path, local: bool) -> Mapping[str, Seque
 
 
 async def _findings(access: BrokerAccess, name: str, expected: Expected) -> Sequence[Finding]:
+    from dispatcher.queue.probing import look_at
+    from dispatcher.queue.seen import Finding, Level, findings
+
     try:
         seen = await look_at(access.queue(name), receives=expected.receives)
     except LookFailed as error:
@@ -93,6 +97,8 @@ async def _findings(access: BrokerAccess, name: str, expected: Expected) -> Sequ
 
 
 def _expected(settings: Settings) -> dict[str, Expected]:
+    from dispatcher.queue.seen import Expected
+
     bus = settings.service_bus
     replies = {name for queue in settings.queues for name in queue.reply_to}
     expected = Expected(bus.lock_duration, bus.max_delivery_count, bus.time_to_live)

@@ -21,7 +21,7 @@ from dispatcher.cli.shared import (
     DataDirOption,
     Exit,
     JsonOption,
-    connection_string,
+    broker_access,
     counted,
     fail,
     known_queue,
@@ -37,7 +37,6 @@ from dispatcher.settings.values import parse_duration
 
 if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
     from dispatcher.dead_letters import Found, Selection
-    from dispatcher.queue.config import ServiceBusConfig
     from dispatcher.queue.dead_letters import DeadLetterQueue
 
 dead_letters = typer.Typer(
@@ -95,7 +94,7 @@ def list_dead_letters(
     reader = message_reader(settings, lambda: now)
 
     async def look() -> Found:
-        async with dead_letter_queues(settings, names) as queues:
+        async with dead_letter_queues(settings, names, config) as queues:
             return await find(queues, selection, now, limit=limit, reader=reader)
 
     try:
@@ -144,7 +143,7 @@ def show_dead_letters(
     reader = message_reader(settings, lambda: now)
 
     async def look() -> list[dict[str, Any]]:
-        async with dead_letter_queues(settings, names) as queues:
+        async with dead_letter_queues(settings, names, config) as queues:
             found = matching(queues, selection, now, reader=reader)
             return [whole(letter, dead, now) async for letter, dead in found]
 
@@ -200,24 +199,18 @@ def age(option: str, text: str) -> timedelta:
 
 @asynccontextmanager
 async def dead_letter_queues(
-    settings: Settings, names: Sequence[str]
+    settings: Settings, names: Sequence[str], config: Path
 ) -> AsyncIterator[list[tuple[DeadLetterQueue, str | None]]]:
     """The dead-letter queues of these queues, each with the tenant of messages that name none."""
     from dispatcher.queue.dead_letters import DeadLetterQueue
     from dispatcher.service.wiring import queue_rules
 
-    secret, rules = connection_string(settings), queue_rules(settings)
+    access, rules = broker_access(settings, config), queue_rules(settings)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(access.close)
         queues = []
         for name in names:
-            reader = DeadLetterQueue(reached(name, secret))
+            reader = DeadLetterQueue(access.queue(name))
             tenants = rules[name].tenants or ()
             queues.append((await stack.enter_async_context(reader), tenants[0] if len(tenants) == 1 else None))
         yield queues
-
-
-def reached(name: str, secret: str) -> ServiceBusConfig:
-    """How a command reaches a queue."""
-    from dispatcher.queue.config import ServiceBusConfig
-
-    return ServiceBusConfig(queue=name, connection_string=lambda: secret)

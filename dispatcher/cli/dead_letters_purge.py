@@ -85,7 +85,7 @@ def purge_dead_letters(
     interrupted = Interrupted()
 
     async def look() -> Found:
-        async with dead_letter_queues(settings, names) as queues:
+        async with dead_letter_queues(settings, names, config) as queues:
             return await find(queues, selection, now, limit=LOOKED_AT_MAX, reader=reader)
 
     try:
@@ -116,7 +116,7 @@ def purge_dead_letters(
                     if as_json:
                         print(json.dumps(result.to_json(now)), flush=True)
 
-                async with dead_letter_queues(settings, names) as queues:
+                async with dead_letter_queues(settings, names, config) as queues:
                     for dead_queue, _ in queues:
                         mine = [letter for letter in letters if letter.queue == dead_queue.name]
                         if mine and not interrupted():

@@ -26,7 +26,6 @@ from dispatcher.cli.dead_letters import (
     dead_letter_queues,
     dead_letters,
     queue_names,
-    reached,
     selected,
 )
 from dispatcher.cli.long_act import Interrupted, carried_out, progress_of, tell_end
@@ -36,7 +35,7 @@ from dispatcher.cli.shared import (
     DataDirOption,
     Exit,
     JsonOption,
-    connection_string,
+    broker_access,
     counted,
     fail,
     local_overrides,
@@ -111,7 +110,7 @@ def replay_dead_letters(
     interrupted = Interrupted()
 
     async def look() -> Found:
-        async with dead_letter_queues(settings, names) as queues:
+        async with dead_letter_queues(settings, names, config) as queues:
             return await find(queues, selection, now, limit=LOOKED_AT_MAX, reader=reader)
 
     try:
@@ -140,7 +139,6 @@ def replay_dead_letters(
         return
 
     results: list[Result] = []
-    secret = connection_string(settings)
     pace = Pace(rate)
 
     async def act() -> None:
@@ -152,13 +150,14 @@ def replay_dead_letters(
                 if as_json:
                     print(json.dumps(result.to_json(now)), flush=True)
 
-            async with dead_letter_queues(settings, names) as queues, AsyncExitStack() as stack:
+            async with dead_letter_queues(settings, names, config) as queues, AsyncExitStack() as stack:
+                access = broker_access(settings, config)
+                stack.push_async_callback(access.close)
                 for dead_queue, _ in queues:
                     mine = [letter for letter in letters if letter.queue == dead_queue.name]
                     if not mine or interrupted():
                         continue
-                    where = reached(dead_queue.name, secret)
-                    sender = await stack.enter_async_context(CopySender(where))
+                    sender = await stack.enter_async_context(CopySender(access.queue(dead_queue.name)))
                     await replay(
                         dead_queue,
                         sender,

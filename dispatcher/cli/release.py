@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dispatcher.cli.app import app
-from dispatcher.cli.dead_letters import queue_names, reached
+from dispatcher.cli.dead_letters import queue_names
 from dispatcher.cli.long_act import Interrupted, carried_out, progress_of, tell_end
 from dispatcher.cli.shared import (
     ConfigDir,
     DataDirOption,
     JsonOption,
-    connection_string,
+    broker_access,
     counted,
     local_overrides,
     say,
@@ -75,13 +75,13 @@ def release(
         from dispatcher.releasing import release as release_each
 
         async with AsyncExitStack() as stack:
-            world = await stack.enter_async_context(_opened(settings, force=force))
+            world = await stack.enter_async_context(_opened(settings, config, force=force))
             if world.lease is not None and not await world.lease.acquire() and not force:
                 raise DispatcherError("a dispatcher leads: stop it first, or say --force and let items run twice")
             claimed = await claims(world.store) if world.store is not None else {}
             backlogs = []
             for name in names:
-                where = reached(name, world.connection_string)
+                where = world.access.queue(name)
                 backlog = await stack.enter_async_context(DeferredBacklog(where))
                 found = await look(backlog, claimed)
                 plan.in_flight += found.in_flight
@@ -129,17 +129,22 @@ class _Plan:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings, *, force: bool) -> AsyncIterator[Offline]:
+async def _opened(settings: Settings, config: Path, *, force: bool) -> AsyncIterator[Offline]:
     """The namespace that is configured; else the local data directory."""
     from dispatcher.service.offline import Offline, open_beside_service, open_data_dir
 
-    if settings.service_bus.connection_string is not None:
+    bus = settings.service_bus
+    if bus.connection_string is not None or bus.namespace is not None:
         if not force:
             raise DispatcherError(
                 "this version cannot read the records of a cluster, so it cannot tell whether a dispatcher leads and "
                 "which items are in flight: stop the dispatcher, see that no Job of it runs, then say --force"
             )
-        yield Offline(connection_string(settings), None, None)
+        access = broker_access(settings, config)
+        try:
+            yield Offline(access, None, None)
+        finally:
+            await access.close()
         return
     async with AsyncExitStack() as stack:
         try:
@@ -147,5 +152,5 @@ async def _opened(settings: Settings, *, force: bool) -> AsyncIterator[Offline]:
         except BadConfiguration:  # a service runs on the folder
             if not force:
                 raise
-            offline = await stack.enter_async_context(open_beside_service(settings, connection_string(settings)))
+            offline = await stack.enter_async_context(open_beside_service(settings, broker_access(settings, config)))
         yield offline

@@ -11,14 +11,16 @@ from collections.abc import Callable
 from enum import IntEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
 from dispatcher.errors import BadConfiguration, DispatcherError
 from dispatcher.running import NotReachable, find_service
-from dispatcher.service.access import BrokerAccess
 from dispatcher.settings import Examination, Settings
+
+if TYPE_CHECKING:  # behind this is the SDK, which takes a while to import
+    from dispatcher.service.access import BrokerAccess
 
 
 class Exit(IntEnum):
@@ -108,19 +110,10 @@ def known_queue(name: str, settings: Settings, config: Path) -> str:
     return name
 
 
-def connection_string(settings: Settings) -> str:
-    """What to connect with: the secret that was configured, or that of the local service."""
-    if settings.service_bus.connection_string is not None:
-        return settings.service_bus.connection_string.get_secret_value()
-    service = find_service(settings.local.data_dir)
-    try:
-        return service.connection_string_file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise NotReachable(f"{service.connection_string_file} cannot be read: {error.strerror}") from error
-
-
 def broker_access(settings: Settings, config: Path, *, local: bool = False) -> BrokerAccess:
     """The way to the broker that is configured; with ``local``, or where none is, that of the local service."""
+    from dispatcher.service.access import BrokerAccess
+
     bus = settings.service_bus
     if not local and (bus.connection_string is not None or bus.namespace is not None):
         return BrokerAccess(settings, config)

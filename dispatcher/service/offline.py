@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from dispatcher.embedded.broker import Broker, BrokerError
 from dispatcher.embedded.lease import EmbeddedLease
@@ -15,6 +16,7 @@ from dispatcher.embedded.ledger_store import EmbeddedLedgerStore
 from dispatcher.embedded.objects import ObjectStore
 from dispatcher.errors import DispatcherError
 from dispatcher.ports import Lease, LedgerStore
+from dispatcher.service.access import BrokerAccess
 from dispatcher.service.data_dir import DataDir
 from dispatcher.service.wiring import SystemClock, broker_config
 from dispatcher.settings import Settings
@@ -26,7 +28,7 @@ __all__ = ["Offline", "open_beside_service", "open_data_dir"]
 class Offline:
     """What there is to work with."""
 
-    connection_string: str
+    access: BrokerAccess
     store: LedgerStore | None
     """Where claims are; None where they cannot be read."""
     lease: Lease | None
@@ -54,7 +56,8 @@ async def open_data_dir(settings: Settings) -> AsyncIterator[Offline]:
                 async with Broker(config) as broker:
                     lease = EmbeddedLease(store, SystemClock())
                     try:
-                        yield Offline(broker.connection_string, EmbeddedLedgerStore(store), lease)
+                        access = BrokerAccess(settings, Path(), connection_string=lambda: broker.connection_string)
+                        yield Offline(access, EmbeddedLedgerStore(store), lease)
                     finally:
                         await lease.release()
             except BrokerError as error:
@@ -64,7 +67,7 @@ async def open_data_dir(settings: Settings) -> AsyncIterator[Offline]:
 
 
 @asynccontextmanager
-async def open_beside_service(settings: Settings, connection_string: str) -> AsyncIterator[Offline]:
+async def open_beside_service(settings: Settings, access: BrokerAccess) -> AsyncIterator[Offline]:
     """The same while a service runs on the folder: its broker, its records, and no lease.
 
     What is done with it the service does not know of.
@@ -72,6 +75,6 @@ async def open_beside_service(settings: Settings, connection_string: str) -> Asy
     store = ObjectStore(DataDir(settings.local.data_dir).object_store)
     await store.open()
     try:
-        yield Offline(connection_string, EmbeddedLedgerStore(store), None)
+        yield Offline(access, EmbeddedLedgerStore(store), None)
     finally:
         await store.close()

@@ -14,7 +14,6 @@ from azure.servicebus.amqp import AmqpAnnotatedMessage
 
 from dispatcher.ports import Answer
 from dispatcher.queue.backlog import DeferredBacklog
-from dispatcher.queue.config import ServiceBusConfig
 from dispatcher.queue.resending import CopySender
 from dispatcher.releasing import claims, look, release
 from dispatcher.service.offline import open_data_dir
@@ -84,7 +83,7 @@ async def release_that_breaks_off(service: LocalService) -> None:
     async with AsyncExitStack() as stack:
         offline = await stack.enter_async_context(open_data_dir(settings))
         assert offline.store is not None
-        where = ServiceBusConfig(queue=QUEUE, connection_string=lambda: offline.connection_string)
+        where = offline.access.queue(QUEUE)
         backlog = await stack.enter_async_context(DeferredBacklog(where))
         sender = await stack.enter_async_context(CopySender(where))
         found = await look(backlog, await claims(offline.store))
