@@ -31,7 +31,7 @@ run: $(STAMP) ## The dispatcher on this machine, with its own broker, until Ctrl
 testbed: $(STAMP) ## A real Kubernetes control plane on loopback, with nodes that KWOK plays, until Ctrl-C (needs Go)
 	@$(BIN)/python -m testbed
 
-testbed-binary: $(STAMP) ## Its binary, built once a machine; some minutes
+testbed-binary: $(STAMP) ## Its binaries (control plane, virtual node), built once a machine; some minutes each
 	@$(BIN)/python -m testbed build >/dev/null
 
 test: $(STAMP) lint types testbed-binary ## Everything: lint, types, all tests, branch coverage of the core

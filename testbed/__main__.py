@@ -1,4 +1,4 @@
-"""The testbed for a person: starts a control plane until Ctrl-C. With ``build`` it builds the binary and no more.
+"""The testbed for a person: starts a control plane until Ctrl-C. With ``build`` it builds the binaries and no more.
 
 Knows nothing of how either is done.
 """
@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from testbed.binary import CannotBuild, ensure_binary
+from testbed.binary import CONTROL_PLANE, VIRTUAL_NODE, CannotBuild, ensure_binary
 from testbed.control_plane import ControlPlane, DidNotStart, Options, real_node, virtual_node
 
 app = typer.Typer(add_completion=False, help="A real Kubernetes control plane on loopback, for trying things out.")
@@ -50,8 +50,8 @@ def up(
 
 @app.command()
 def build() -> None:
-    """Builds the binary where it is missing, and prints its path."""
-    _reported(lambda: print(ensure_binary()))
+    """Builds what is missing of control plane and virtual node, and prints the paths."""
+    _reported(lambda: print(ensure_binary(CONTROL_PLANE), ensure_binary(VIRTUAL_NODE), sep="\n"))
 
 
 def _reported(act: Callable[[], None]) -> None:

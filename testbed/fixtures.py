@@ -8,8 +8,8 @@ fail its neighbours. It has two nodes of 4 cores, ``node-1`` and ``node-2``, and
 nodes makes its own, or puts back what it changed. ``namespace`` is a new namespace of that control plane, emptied after
 the test.
 
-Where the binary is missing, :func:`build_first` builds it when the tests have been collected, since no test could wait
-for it; tests/conftest.py calls it. ``make test`` has it built before.
+Where a binary is missing, :func:`build_first` builds it when the tests have been collected, since no test could wait
+for it; tests/conftest.py calls it. ``make test`` has them built before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import pytest
 import pytest_asyncio
 
-from testbed.binary import CannotBuild, ensure_binary
+from testbed.binary import CannotBuild, Recipe, ensure_binary
 from testbed.control_plane import ControlPlane, real_node, virtual_node
 
 T = TypeVar("T")
@@ -48,11 +48,12 @@ def run_apart(work: Coroutine[Any, Any, T]) -> T:
     return done[0]
 
 
-def build_first(config: pytest.Config) -> None:
-    """Builds the binary where it is missing. Where it cannot be built, each test that needs it says why."""
+def build_first(config: pytest.Config, *recipes: Recipe) -> None:
+    """Builds binaries that are missing. Where one cannot be built, each test that needs it says why."""
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else nullcontext(), suppress(CannotBuild):
-        ensure_binary()
+        for recipe in recipes:
+            ensure_binary(recipe)
 
 
 async def _with_nodes() -> ControlPlane:

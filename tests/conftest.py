@@ -1,5 +1,5 @@
 """Puts this folder on the import path, so that every suite finds the builders; says how long Hypothesis may look; has
-the control plane's binary built before the clock of any test that needs it runs.
+the testbed's binaries built before the clock of any test that needs them runs.
 
 ``HYPOTHESIS_PROFILE=thorough`` searches at random and for longer; without it every run tries the same examples.
 """
@@ -27,7 +27,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    if any("control_plane" in getattr(item, "fixturenames", ()) for item in session.items):
-        from testbed.fixtures import build_first  # imported late: most runs need none of it
+    needed = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if needed & {"control_plane", "virtual_node"}:
+        from testbed.binary import CONTROL_PLANE, VIRTUAL_NODE  # imported late: most runs need none of it
+        from testbed.fixtures import build_first
 
-        build_first(session.config)
+        build_first(session.config, CONTROL_PLANE, *([VIRTUAL_NODE] if "virtual_node" in needed else []))
