@@ -23,7 +23,7 @@ from dispatcher.cli.dead_letters import (
     queue_names,
     selected,
 )
-from dispatcher.cli.dead_letters_replay import finish, must_restrict, tell_plan
+from dispatcher.cli.dead_letters_replay import ACTED_ON_MAX, finish, must_restrict, tell_plan
 from dispatcher.cli.long_act import Interrupted, progress_of
 from dispatcher.cli.shared import ConfigDir, DataDirOption, Exit, JsonOption, fail, local_overrides, say, told
 from dispatcher.errors import LookFailed
@@ -69,7 +69,6 @@ def purge_dead_letters(
     from dispatcher.dead_letters import Found, find
     from dispatcher.dead_letters.acting import purge
     from dispatcher.dead_letters.saving import SaveFile, whole
-    from dispatcher.dead_letters.selecting import LOOKED_AT_MAX
     from dispatcher.service.wiring import SystemClock, message_reader
 
     selection = selected(task, tenant, reason, older_than, newer_than, message_id, sequence)
@@ -86,7 +85,7 @@ def purge_dead_letters(
 
     async def look() -> Found:
         async with dead_letter_queues(settings, names, config) as queues:
-            return await find(queues, selection, now, limit=LOOKED_AT_MAX, reader=reader)
+            return await find(queues, selection, now, limit=ACTED_ON_MAX, reader=reader)
 
     try:
         found = interrupted.run(look())
@@ -94,7 +93,7 @@ def purge_dead_letters(
         raise NotReachable(f"the dead letters cannot be read: {error}") from error
     letters = found.letters
     if found.cut is not None:
-        say(f"warning: {found.cut}")
+        say(f"warning: {found.cut.partition(';')[0]}: the rest is for another run of this command")
     if not execute:
         tell_plan("purge", letters, now, as_json=as_json)
         return

@@ -51,6 +51,8 @@ if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
     from dispatcher.dead_letters import Letter
     from dispatcher.dead_letters.acting import Result
 
+ACTED_ON_MAX = 100_000
+"""How many dead letters one run takes: what is known of each is held in memory."""
 _WORDS = {
     "gone": "no longer there",
     "locked": "locked by another receiver: try again in a minute",
@@ -96,7 +98,6 @@ def replay_dead_letters(
     """
     from dispatcher.dead_letters import Found, find
     from dispatcher.dead_letters.acting import replay
-    from dispatcher.dead_letters.selecting import LOOKED_AT_MAX
     from dispatcher.queue.links import Pace
     from dispatcher.queue.resending import CopySender
     from dispatcher.service.wiring import SystemClock, message_reader
@@ -111,7 +112,7 @@ def replay_dead_letters(
 
     async def look() -> Found:
         async with dead_letter_queues(settings, names, config) as queues:
-            return await find(queues, selection, now, limit=LOOKED_AT_MAX, reader=reader)
+            return await find(queues, selection, now, limit=ACTED_ON_MAX, reader=reader)
 
     try:
         found = interrupted.run(look())
@@ -122,7 +123,7 @@ def replay_dead_letters(
     skipped = {(each.queue, each.sequence_number) for each in (*too_often, *refused)}
     letters = [each for each in found.letters if (each.queue, each.sequence_number) not in skipped]
     if found.cut is not None:
-        say(f"warning: {found.cut}")
+        say(f"warning: {found.cut.partition(';')[0]}: the rest is for another run of this command")
     if too_often:
         most = max(letter.replays for letter in too_often)
         say(
