@@ -205,8 +205,8 @@ async def test_a_key_that_is_refused_is_told_without_it_and_followed_when_it_is_
             config = by_key(
                 over_tls(broker, certificate),
                 ConnectionStringFile(path),
-                backoff_min_seconds=60.0,
-                backoff_max_seconds=60.0,
+                backoff_min_seconds=300.0,
+                refused_backoff_max_seconds=300.0,
             )
             async with a_queue(config) as (queue, bell):
                 await queue.receive(1)
@@ -215,7 +215,7 @@ async def test_a_key_that_is_refused_is_told_without_it_and_followed_when_it_is_
                 assert refused is not None
                 assert said in refused
                 assert queue.health().alive
-                # A pause of half a minute is under way; the file ends it.
+                # A pause of some minutes is under way; the file ends it.
                 path.write_text(string("listens", "geheim-l"))
                 (delivery,) = await deliveries(queue, bell, 1)
                 assert set((await queue.defer([delivery.lock_token])).values()) == {Answer.DONE}
