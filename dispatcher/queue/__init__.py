@@ -6,6 +6,8 @@ strict_json, words     the JSON that is taken, and how faults are told
 config                 how to reach one queue, and for how long to wait
 links                  one SDK object, one owner, bounded waits, rebuilt when broken
 convert, translate     what the SDK hands over and raises, in the words of the ports; once, at this edge
+access                 what a client connects with: a file that is followed, an identity
+probing, seen          a look at a queue by somebody who may not manage it, and what it proves
 pump                   the receiver: deliveries in, dispositions out
 settlement, peeking    acts and looks by sequence number
 service_bus            the composition: ServiceBusQueue, one queue behind the WorkQueue port
