@@ -26,6 +26,7 @@ from dispatcher.simulator.mutations import (
     MUTATIONS,
     ONE_JOB,
     SETTLED,
+    TOLD,
     UNSEEN,
     Mutation,
     Patches,
@@ -102,7 +103,8 @@ def test_a_record_and_a_job_that_landed_late_made_a_second_live_job() -> None:
         await right(memory, ports, entry)
 
     right = closing._clear
-    _caught([(closing, "_clear", clear)], ONE_JOB, SETTLED, seed=1565)
+    faults = {Fault.LATE_ACT: 0.12, Fault.TWO_LEADERS: 0.2}
+    _caught([(closing, "_clear", clear)], ONE_JOB, SETTLED, seed=141, faults=faults)
 
 
 def test_a_create_under_way_was_forgotten_with_the_ledger() -> None:
@@ -125,7 +127,8 @@ def test_a_takeover_that_broke_off_deleted_the_records_of_running_jobs() -> None
         return memory, was_lost and memory.ledger.epoch == 1
 
     right = leading._fence
-    _caught([(leading, "_fence", fence)], ONE_JOB, SETTLED, DRAINS, seed=350)
+    faults = {Fault.LEDGER_LOST: 0.05, Fault.LATE_ACT: 0.1, Fault.CRASH_AFTER: 0.05, Fault.FAILED_READ: 0.1}
+    _caught([(leading, "_fence", fence)], ONE_JOB, SETTLED, DRAINS, faults=faults)
 
 
 def test_a_copy_was_asked_for_together_with_its_first_that_was_gone_for_ever() -> None:
@@ -186,4 +189,4 @@ def test_a_stalled_leaders_rejection_dead_lettered_what_another_had_in_a_job() -
 
     right = rejecting.reject
     faults = {Fault.STALLED_LEADER: 0.03, Fault.SLOW_ANSWER: 0.02}
-    _caught([(rejecting, "reject", reject)], ONE_JOB, SETTLED, DRAINS, faults=faults)
+    _caught([(rejecting, "reject", reject)], ONE_JOB, SETTLED, DRAINS, TOLD, faults=faults)
