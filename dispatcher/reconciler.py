@@ -202,7 +202,7 @@ class Reconciler:
             "budgets": [],
             "subnet": {"usable": 0, "in_use": 0},
             "placements": placements,
-            "outcomes": {"sent": tallies.replied, "owed": 0, "given_up": tallies.replies_given_up},
+            "outcomes": {"sent": tallies.replied, "owed": 0, "given_up": tallies.replies_given_up, "not_taken": {}},
             "cycle": {"count": tallies.cycles},
         }
         if memory is None:
@@ -210,6 +210,7 @@ class Reconciler:
         now = self._ports.clock.now()
         items["backlog"] = memory.inflight.in_lanes()
         base["outcomes"]["owed"] = len(memory.owed)
+        base["outcomes"]["not_taken"] = {name: line.why for name, line in memory.reply_lines.items() if line.failures}
         items["under_lock"] = len(memory.locks)
         items["in_flight"] = len(memory.inflight) - memory.inflight.in_lanes()
         profile = self._policy.virtual_node

@@ -33,6 +33,7 @@ def status_view(status: Mapping[str, Any], url: str) -> RenderableType:
     parts: list[RenderableType] = [head, *map(_fault, status.get("faults") or [])]
     parts += [_queues(queues)] if (queues := status.get("queues") or {}) else []
     parts.append(_items(status.get("items") or {}))
+    parts += _outcomes(status.get("outcomes") or {})
     parts += [_attempts(attempts)] if (attempts := status.get("attempts") or []) else []
     parts += [_held(held)] if (held := status.get("held") or []) else []
     parts += [_budgets(budgets)] if (budgets := status.get("budgets") or []) else []
@@ -165,6 +166,15 @@ def _items(items: Mapping[str, Any]) -> Table:
     keys = ("received", "backlog", "in_flight", "done", "dead_lettered", "rejected")
     table.add_row(*(str(items.get(key, "-")) for key in keys), str(tried))
     return table
+
+
+def _outcomes(outcomes: Mapping[str, Any]) -> list[RenderableType]:
+    """Where senders ask for them; and why a reply queue takes none."""
+    told = {key: outcomes.get(key) or 0 for key in ("sent", "owed", "given_up")}
+    if not any(told.values()):
+        return []
+    line = Text(f"outcomes: {told['sent']} sent, {told['owed']} waiting, {told['given_up']} given up")
+    return [line, *(_fault(f"{name} takes none: {why}") for name, why in (outcomes.get("not_taken") or {}).items())]
 
 
 def _attempts(attempts: Sequence[Mapping[str, Any]]) -> Table:

@@ -136,6 +136,8 @@ class ReplyLine:
     again_at: datetime | None = None
     given_up: bool = False
     """Outcomes were given up on it since it last took any: it gets one try for each, until it takes one."""
+    why: str = ""
+    """Why it took none last."""
 
     def may_send(self, now: datetime) -> bool:
         """Whether it is time to send."""
@@ -145,7 +147,7 @@ class ReplyLine:
         """It took an outcome."""
         return ReplyLine() if self.failures else self
 
-    def after_failure(self, now: datetime) -> ReplyLine:
+    def after_failure(self, now: datetime, why: str = "") -> ReplyLine:
         """It took none: the pause doubles from the shortest to the longest."""
         wait = min(WAIT_MIN * (1 << min(self.failures, 10)), WAIT_MAX)
-        return ReplyLine(self.failures + 1, now + wait, self.given_up)
+        return ReplyLine(self.failures + 1, now + wait, self.given_up, why)

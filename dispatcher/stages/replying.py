@@ -119,7 +119,7 @@ def _answered(memory: Memory, ports: Ports, tallies: Tallies, answer: OutcomeAns
     owed.tried = True
     owed.last_error = answer.text
     if line.may_send(now):  # what was handed over together fails together, and counts once
-        memory.reply_lines[owed.reply_to] = line.after_failure(now)
+        memory.reply_lines[owed.reply_to] = line.after_failure(now, answer.text)
 
 
 def _is_hopeless(memory: Memory, policy: Policy, owed: Owed, now: datetime) -> bool:

@@ -36,6 +36,8 @@ class Metrics:
             "items_retried", "Retries, by cause and by whose allowance they count.", "cause", "allowance"
         )
         self._cost = counter("cost_usd", "Dollars charged for closed attempts.", "placement")
+        self._outcomes = counter("outcomes", "Outcomes told to senders: sent, or given_up.", "result")
+        self._owed = gauge("outcomes_owed", "Outcomes that reply queues have not taken yet.")
         self._alarms = counter("alarms", "Things that a person must look at.")
         self._backlog = gauge("backlog_items", "Items known and not launched.")
         self._in_flight = gauge("in_flight_items", "Items launched and not finished.")
@@ -61,6 +63,8 @@ class Metrics:
             "item.retried": self._on_retried,
             "batch.launched": self._on_launched,
             "batch.held": lambda _, facts: self._held.labels(_label(facts, "reason")).inc(),
+            "outcome.sent": lambda *_: self._outcomes.labels("sent").inc(),
+            "outcome.given_up": lambda *_: self._outcomes.labels("given_up").inc(),
             "attempt.closed": self._on_closed,
             "ledger.written": self._on_ledger,
             "circuit.opened": lambda *_: self._circuit.set(1),
@@ -81,6 +85,7 @@ class Metrics:
         self._in_flight.set(items.get("in_flight", 0))
         self._leading.set(1 if status.get("leading") else 0)
         self._cycle_seconds.set(status.get("cycle", {}).get("seconds_last") or 0)
+        self._owed.set((status.get("outcomes") or {}).get("owed", 0))
         subnet = status.get("subnet") or {}
         for kind in ("usable", "in_use"):
             if kind in subnet:

@@ -67,7 +67,7 @@ async def test_enqueue_waits_and_prints_how_each_item_ended(service: LocalServic
     assert (letter.dead_letter_reason, letter.dead_letter_error_description) == (bad["reason"], bad["description"])
     code, out, err = await enqueue(service, "--task", "sleep", "-p", "seconds=0", "--message-id", "one", "--wait")
     assert (code, out.split()[:2]) == (0, ["one", "done"]), err
-    assert (await service.status())["outcomes"] == {"sent": 7, "owed": 0, "given_up": 0}
+    assert (await service.status())["outcomes"] == {"sent": 7, "owed": 0, "given_up": 0, "not_taken": {}}
     assert service.stop() == 0
 
 

@@ -109,6 +109,18 @@ def status_shown(status: dict[str, Any]) -> list[str]:
     return [" ".join(line.split()) for line in out.getvalue().splitlines()]
 
 
+def test_the_status_says_what_senders_were_told_and_which_reply_queue_takes_none() -> None:
+    def text(outcomes: dict[str, Any]) -> str:
+        out = io.StringIO()
+        Console(file=out, width=200).print(status_view({"outcomes": outcomes}, "http://127.0.0.1:1"))
+        return out.getvalue()
+
+    told = {"sent": 5, "owed": 2, "given_up": 1, "not_taken": {"answers": "there is no such queue"}}
+    assert "outcomes: 5 sent, 2 waiting, 1 given up" in text(told)
+    assert "answers takes none: there is no such queue" in text(told)
+    assert "outcomes" not in text({"sent": 0, "owed": 0, "given_up": 0, "not_taken": {}})
+
+
 def test_the_status_says_of_every_queue_how_it_is_and_what_is_wrong_before_all_else() -> None:
     why = "the key or token was not accepted; check [the] connection string"
     queues = {

@@ -160,6 +160,14 @@ async def test_a_queue_that_was_given_up_gets_one_try_for_each_outcome_until_it_
     assert memory.reply_lines["outcomes"] == ReplyLine()
 
 
+async def test_why_a_queue_takes_none_is_remembered_until_it_does() -> None:
+    attempt, world = a_settled_attempt(), World()
+    memory = memory_of(attempt)
+    world.answer["outcomes"] = Answer.REFUSED
+    await reply(memory, ports_of(world), POLICY, Tallies())
+    assert memory.reply_lines["outcomes"] == ReplyLine(1, NOW + SECOND, why="full")
+
+
 async def test_a_queue_that_takes_none_holds_up_no_other() -> None:
     good, bad, world = a_settled_attempt(first=1), a_settled_attempt(first=2, reply_to="broken"), World()
     world.answer["broken"] = Answer.REFUSED

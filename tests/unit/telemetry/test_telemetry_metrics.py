@@ -44,6 +44,12 @@ def test_holds_launches_costs_alarms_and_the_circuit_are_counted() -> None:
     metrics("attempt.closed", AT, {"job": "j", "placement": "virtual_node", "cost_usd": "0.25"})
     metrics("circuit.opened", AT, {})
     metrics("alarm.raised", AT, {"what": "x"})
+    metrics("outcome.sent", AT, {"item": "a"})
+    metrics("outcome.given_up", AT, {"item": "b"})
+    metrics.observe({"outcomes": {"owed": 3}})
+    assert value(metrics, "burst_outcomes_total", result="sent") == 1
+    assert value(metrics, "burst_outcomes_total", result="given_up") == 1
+    assert value(metrics, "burst_outcomes_owed") == 3
     assert value(metrics, "burst_batches_held_total", reason="budget_exhausted") == 1
     assert value(metrics, "burst_batches_launched_total", placement="node_pool") == 1
     assert value(metrics, "burst_cost_usd_total", placement="virtual_node") == 0.25
