@@ -190,13 +190,19 @@ async def test_a_released_job_makes_no_more_pods(world: World, placement: Placem
     (first,) = await world.pods(1, "Running")
     await world.cluster.changes()
     assert await world.cluster.release_jobs([ref(made)]) == [Answer.DONE]
-    pods: set[str] = set()
-    last = world.now() + timedelta(seconds=1) + 1.5 * world.retry_delay
-    await world.until(lambda seen: not seen.pods and not seen.jobs)
-    while world.now() < last:
-        pods |= {pod.uid for pod in (await world.cluster.changes()).pods}
+    enough = world.now() + timedelta(seconds=1) + 1.5 * world.retry_delay
+
+    async def look() -> bool:
+        """Whether all is gone, and long enough has been looked; nothing but the first pod may show meanwhile."""
+        changes = await world.cluster.changes()
+        assert {pod.uid for pod in changes.pods} <= {first.uid}
+        seen = await world.cluster.list_all()
+        return not seen.pods and not seen.jobs and world.now() >= enough
+
+    last = world.now() + world.patience
+    while not await look():
+        assert world.now() < last, "pods of the released Job are still there"
         await world.news()
-    assert pods <= {first.uid}
 
 
 async def test_deletes_count_only_for_the_uid_that_was_meant(world: World) -> None:
