@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +30,7 @@ from dispatcher.errors import BadConfiguration, DispatcherError
 from dispatcher.settings import Settings, load
 
 if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
+    from dispatcher.ports import Lease
     from dispatcher.releasing import Deferred, Released
     from dispatcher.service.offline import Offline
 
@@ -36,6 +40,9 @@ _WORDS = {
     "too_large": "too large for the queue with what a release adds",
     "not_removed": "sent, but the deferred message is still there: the next time the queue swallows the copy",
 }
+
+
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 @app.command()
@@ -76,7 +83,7 @@ def release(
 
         async with AsyncExitStack() as stack:
             world = await stack.enter_async_context(_opened(settings, config, force=force))
-            if world.lease is not None and not await world.lease.acquire() and not force:
+            if world.lease is not None and not await _taken(world.lease, world.lease_takes) and not force:
                 raise DispatcherError("a dispatcher leads: stop it first, or say --force and let items run twice")
             claimed = await claims(world.store) if world.store is not None else {}
             backlogs = []
@@ -128,23 +135,37 @@ class _Plan:
         self.in_flight: list[Deferred] = []
 
 
+async def _taken(lease: Lease, patience: timedelta) -> bool:
+    """Whether we lead now; a leader that died without a word is waited for until its lease has run out."""
+    until = time.monotonic() + patience.total_seconds()
+    if await lease.acquire():
+        return True
+    if patience:
+        say(f"somebody holds the lease: waiting up to {patience.total_seconds():.0f} s to see whether it is renewed")
+    while time.monotonic() < until:
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        if await lease.acquire():
+            return True
+    return False
+
+
 @asynccontextmanager
 async def _opened(settings: Settings, config: Path, *, force: bool) -> AsyncIterator[Offline]:
-    """The namespace that is configured; else the local data directory."""
-    from dispatcher.service.offline import Offline, open_beside_service, open_data_dir
+    """The namespace that is configured, with the records of its cluster; else the local data directory."""
+    from dispatcher.service.offline import Offline, open_beside_service, open_cluster, open_data_dir
 
     bus = settings.service_bus
     if bus.connection_string is not None or bus.namespace is not None:
-        if not force:
-            raise DispatcherError(
-                "this version cannot read the records of a cluster, so it cannot tell whether a dispatcher leads and "
-                "which items are in flight: stop the dispatcher, see that no Job of it runs, then say --force"
-            )
         access = broker_access(settings, config)
-        try:
-            yield Offline(access, None, None)
-        finally:
-            await access.close()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(access.close)
+            try:
+                offline = await stack.enter_async_context(open_cluster(settings, config, access))
+            except BadConfiguration:  # no credentials for a cluster: nobody can tell who leads
+                if not force:
+                    raise
+                offline = Offline(access, None, None)
+            yield offline
         return
     async with AsyncExitStack() as stack:
         try:

@@ -1,4 +1,4 @@
-"""A local data directory, opened by a command: the broker on a port of its own, the records, the lease.
+"""What a command has to work with between two runs: queues, records and lease, of a data directory or of a cluster.
 
 For commands that put things in order between two runs. Decides nothing: nothing is received, launched or watched.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
+from dispatcher.cluster import ConfigMapStore, KubernetesLease, ServerClock, connect
 from dispatcher.embedded.broker import Broker, BrokerError
 from dispatcher.embedded.lease import EmbeddedLease
 from dispatcher.embedded.ledger_store import EmbeddedLedgerStore
@@ -18,10 +20,11 @@ from dispatcher.errors import DispatcherError
 from dispatcher.ports import Lease, LedgerStore
 from dispatcher.service.access import BrokerAccess
 from dispatcher.service.data_dir import DataDir
-from dispatcher.service.wiring import SystemClock, broker_config
+from dispatcher.service.kubernetes import identity
+from dispatcher.service.wiring import SystemClock, broker_config, kubernetes_config, namespace_of_record
 from dispatcher.settings import Settings
 
-__all__ = ["Offline", "open_beside_service", "open_data_dir"]
+__all__ = ["Offline", "open_beside_service", "open_cluster", "open_data_dir"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Offline:
     """Where claims are; None where they cannot be read."""
     lease: Lease | None
     """None where a service runs and holds it, or where there is none to be had."""
+    lease_takes: timedelta = timedelta(0)
+    """How long the lease of a leader that died takes to run out."""
 
     def __repr__(self) -> str:
         return "Offline()"
@@ -78,3 +83,23 @@ async def open_beside_service(settings: Settings, access: BrokerAccess) -> Async
         yield Offline(access, EmbeddedLedgerStore(store), None)
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def open_cluster(settings: Settings, config_folder: Path, access: BrokerAccess) -> AsyncIterator[Offline]:
+    """The records and the lease of the cluster that the settings name.
+
+    Raises BadConfiguration without credentials for one.
+    """
+    clock = ServerClock()
+    config = kubernetes_config(settings, config_folder)
+    api = await connect(config, clock)
+    try:
+        lease = KubernetesLease(api, config, clock, identity())
+        try:
+            store = ConfigMapStore(api, config, namespace_of_record(settings, config.namespace))
+            yield Offline(access, store, lease, config.lease_duration + config.lease_retry)
+        finally:
+            await lease.release()
+    finally:
+        await api.close()
