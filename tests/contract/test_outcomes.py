@@ -108,6 +108,20 @@ async def test_a_queue_that_takes_none_refuses_all_and_says_why(world: World) ->
     assert list(await world.on_queue(REPLIES)) == []
 
 
+async def test_however_many_a_broken_queue_was_handed_each_is_answered_once(world: World) -> None:
+    await world.break_replies()
+    handed = [an_outcome(number) for number in range(1, 1201)]
+    await world.port.send(handed)
+    answers = list(await world.answers(1200))
+    await world.mend_replies()
+    await world.port.send([an_outcome(9000)])
+    answers += await world.answers(1)
+    assert sorted(each.event_id for each in answers) == sorted(
+        outcome.event_id for outcome in (*handed, an_outcome(9000))
+    )
+    assert list(await world.on_queue(REPLIES)) == [an_outcome(9000)]
+
+
 async def test_a_queue_that_was_mended_takes_what_is_sent_again(world: World) -> None:
     await world.break_replies()
     await world.port.send([an_outcome(1)])
@@ -126,3 +140,12 @@ async def test_a_queue_that_takes_none_holds_up_no_other(name: str) -> None:
         answers = {each.event_id: each.answer for each in await world.answers(6)}
         assert answers[an_outcome(9, OTHERS).event_id] is Answer.DONE
         assert list(await world.on_queue(OTHERS)) == [an_outcome(9, OTHERS)]
+
+
+@pytest.mark.parametrize("name", [name for name in WORLDS if name not in ALL_QUEUES_AT_ONCE])
+async def test_a_queue_that_is_not_there_refuses_and_says_so(name: str) -> None:
+    async with WORLDS[name]() as world:
+        await world.port.send([an_outcome(1, "nowhere")])
+        [answer] = await world.answers(1)
+        assert answer.answer is Answer.REFUSED
+        assert "there is no such queue" in answer.text
