@@ -130,7 +130,8 @@ class Execution:
 def placed(text: str, places: Mapping[str, str]) -> str:
     """The text with paths of mounts replaced, the longest first."""
     for path in sorted(places, key=len, reverse=True):
-        text = re.sub(rf"(^|[=:]){re.escape(path.rstrip('/'))}(?=$|/|:)", lambda m, p=path: m[1] + places[p], text)
+        place = places[path].replace("\\", r"\\")
+        text = re.sub(rf"(^|[=:]){re.escape(path.rstrip('/'))}(?=$|/|:)", rf"\g<1>{place}", text)
     return text
 
 

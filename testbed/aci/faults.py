@@ -118,18 +118,17 @@ def read(told: Any) -> Fault:
         match = re.compile(told.get("match", ""))
     except (re.error, TypeError) as error:
         raise ValueError(f"match: no regular expression: {error}") from None
-    fault = Fault(
-        kind, match, told.get("times"), told.get("after", 0), told.get("seconds", 0.0), told.get("code", 7147)
-    )
-    if fault.times is not None and (not isinstance(fault.times, int) or fault.times < 1):
+    times, after = told.get("times"), told.get("after", 0)
+    seconds, code = told.get("seconds", 0), told.get("code", 7147)
+    if times is not None and (not isinstance(times, int) or times < 1):
         raise ValueError("times: a whole number of at least 1, or nothing for ever")
-    if not isinstance(fault.after, int) or fault.after < 0:
+    if not isinstance(after, int) or after < 0:
         raise ValueError("after: a whole number of at least 0")
-    if not isinstance(fault.seconds, (int, float)) or not 0 <= fault.seconds <= 10**6:
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds <= 10**6:
         raise ValueError("seconds: a number from 0 to 10^6")
-    if fault.code not in (7147, 7148):
+    if code not in (7147, 7148):
         raise ValueError("code: 7147 or 7148")
-    return fault
+    return Fault(kind, match, times, after, float(seconds), code)
 
 
 def due(faults: Iterable[Fault], kinds: Iterable[Kind], name: str) -> Fault | None:
