@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 WINDOW_SECONDS = 2.0
+RELAPSED = 0.5
+"""A window with less than this share means that it was not back before."""
 _FAIR_MIN = 0.05
 """A window in which there was hardly any time to run says nothing."""
 RECOVERED = 0.95
@@ -32,7 +34,8 @@ class Recovery:
     """How it went on after the last fault."""
 
     seconds: float | None
-    """From the end of the fault to the beginning of the first window that was as fast as before; None: none was."""
+    """From the end of the fault to the beginning of the first window that was as fast as before and was followed by no
+    standstill; None: none was."""
     ratio: float | None
     """The median rate from there on, by the rate before."""
 
@@ -69,7 +72,8 @@ def recovery(
     """
     windows = rates(samples, ended_at, samples[-1].at) if samples else []
     latest = ended_at + within_seconds
-    back_at = next((at for at, rate in windows if rate >= RECOVERED * before and at <= latest), None)
+    relapsed_at = max((at for at, rate in windows if rate < RELAPSED * before), default=ended_at)
+    back_at = next((at for at, rate in windows if rate >= RECOVERED * before and relapsed_at <= at <= latest), None)
     if back_at is None or before <= 0:
         return Recovery(None, None)
     steady = [rate for at, rate in windows if at >= max(back_at, full_at)]

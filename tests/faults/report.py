@@ -13,7 +13,7 @@ from rich.table import Table
 
 from .burst import FAILS_EVERY, LOOKAHEAD
 from .liveness import Liveness
-from .rates import RECOVERED, WINDOW_SECONDS
+from .rates import RECOVERED, RELAPSED, WINDOW_SECONDS
 from .trial import Result, Size
 
 BEGIN = "<!-- fault matrix: begin; written by `make faults WRITE=1` -->"
@@ -45,8 +45,9 @@ def conditions(size: Size) -> str:
         f"settings. Broker and dispatcher are processes of their own on one machine; the cluster ends every Job at "
         f"once. Rates are those at which items left the broker, in windows of {WINDOW_SECONDS:.0f} s, without the "
         f"time in which other programs kept the processor: *before* is the median of {size.before_seconds:.0f} s, "
-        f"*recovered in* counts from the end of the fault to the first window with {RECOVERED:.0%} of that (allowed: "
-        f"{size.recovers_within_seconds:.0f} s), *ratio* is the median from there on. Python "
+        f"*recovered in* counts from the end of the fault to the first window with {RECOVERED:.0%} of that, after "
+        f"which none has less than {RELAPSED:.0%} (allowed: {size.recovers_within_seconds:.0f} s), *ratio* is the "
+        f"median from there on. Python "
         f"{platform.python_version()}, azure-servicebus {version('azure-servicebus')}, {os.cpu_count()} cores."
     )
 

@@ -50,6 +50,11 @@ def test_ninety_four_of_a_hundred_are_not_back_and_ninety_five_are() -> None:
     assert back.ratio == 0.952
 
 
+def test_what_stands_still_again_was_not_back() -> None:
+    run = samples((4, 1000), (5, 0), (4, 1000), (6, 0), (8, 1000))
+    assert recovery(run, 1000, 4).seconds == 15
+
+
 def test_what_comes_back_too_late_is_not_back() -> None:
     run = samples((4, 1000), (31, 0), (8, 1000))
     assert recovery(run, 1000, 4, within_seconds=30).seconds is None
