@@ -23,7 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import aiohttp
 from aiohttp import web
@@ -105,6 +105,18 @@ class Seen:
         return "watch=1" in self.query
 
 
+class Keeper(Protocol):
+    """Whoever wants to be asked about each request, watches apart. Requests are numbered by the proxy."""
+
+    def may_pass(self, request: int, method: str, path: str) -> bool:
+        """Whether the server hears of it; else the connection breaks."""
+        ...
+
+    def may_answer(self, request: int) -> bool:
+        """Whether the client hears what the server said; else the connection breaks."""
+        ...
+
+
 @dataclass(slots=True)
 class ApiProxy:
     """The proxy, while the block lasts."""
@@ -112,11 +124,13 @@ class ApiProxy:
     upstream: str
     ca_file: Path
     seed: object = 0
+    keeper: Keeper | None = None
     seen: list[Seen] = field(default_factory=list)
     """Every request, in the order in which they ended."""
     fired: Counter[Fault] = field(default_factory=Counter)
     """How often each fault has hit."""
     url: str = ""
+    _requests: int = 0
     _faults: list[_Injected] = field(default_factory=list)
     _random: Random = field(init=False)
     _session: aiohttp.ClientSession | None = None
@@ -189,6 +203,18 @@ class ApiProxy:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         watch = request.query.get("watch") in ("1", "true")
+        keeper = None if watch else self.keeper
+        self._requests += 1
+        number = self._requests
+        if keeper is not None and not keeper.may_pass(number, request.method, request.path):
+            self.seen.append(Seen(request.method, request.path, request.query_string, None, None))
+            return _broken(request)
+        response = await self._spoilt_or_not(request, watch=watch)
+        if keeper is not None and not keeper.may_answer(number):
+            return _broken(request)
+        return response
+
+    async def _spoilt_or_not(self, request: web.BaseRequest, *, watch: bool) -> web.StreamResponse:
         hit = self._hit(request.method, request.path, watch=watch)
         fault = hit.fault if hit else None
 

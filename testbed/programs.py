@@ -1,4 +1,4 @@
-"""The control plane's programs as processes: started in groups of their own, and gone when their starter is.
+"""The testbed's programs as processes: started in groups of their own, and gone when their starter is.
 
 Decides how a program is started, watched and ended. Knows nothing of what it does. Each holds the reading end of a pipe
 that only the starter can write to, and ends itself when that closes (``controlplane/parent.go``).
@@ -45,14 +45,22 @@ class ParentPipe:
 
 
 class Program:
-    """One program of the binary, running."""
+    """One program, running. The binary is told which one by its first argument, the name, or by ``chosen_by``."""
 
     def __init__(
-        self, binary: Path, name: str, arguments: Sequence[str], *, log: Path, pipe: ParentPipe, env: Mapping[str, str]
+        self,
+        binary: Path,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        log: Path,
+        pipe: ParentPipe,
+        env: Mapping[str, str],
+        chosen_by: Sequence[str] | None = None,
     ) -> None:
         self.name = name
         self.log = log
-        self._command = [str(binary), name, *arguments]
+        self._command = [str(binary), *([name] if chosen_by is None else chosen_by), *arguments]
         self._pipe = pipe
         self._env = {**os.environ, **env, "CONTROLPLANE_PARENT_PIPE": str(pipe.reading)}
         self._process = self._start()

@@ -34,6 +34,7 @@ def main(
     port: Annotated[int, typer.Option(help="0: any that is free.")] = 0,
     options: Annotated[str, typer.Option(help="Fields of testbed/aci/options.py that differ, as JSON.")] = "{}",
     exec_in: Annotated[Path | None, typer.Option("--exec", help="Run containers as processes in this folder.")] = None,
+    exec_cwd: Annotated[Path | None, typer.Option("--cwd", help="Where those processes start; else here.")] = None,
     ready: Annotated[Path | None, typer.Option(help="A file that the port is written to.")] = None,
 ) -> None:
     """A stand-in for Azure Container Instances on loopback: refuses as Azure does, and meters every group."""
@@ -44,10 +45,10 @@ def main(
         raise typer.Exit(2) from None
     if exec_in is not None:
         exec_in.mkdir(parents=True, exist_ok=True)
-    asyncio.run(_serve(given, port, exec_in, ready))
+    asyncio.run(_serve(given, port, exec_in, exec_cwd or Path.cwd(), ready))
 
 
-async def _serve(options: Options, port: int, exec_in: Path | None, ready: Path | None) -> None:
+async def _serve(options: Options, port: int, exec_in: Path | None, exec_cwd: Path, ready: Path | None) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -57,7 +58,7 @@ async def _serve(options: Options, port: int, exec_in: Path | None, ready: Path 
     folder = None
     if exec_in is not None:
         folder = Path(tempfile.mkdtemp(prefix="groups-", dir=exec_in))
-    server = Server(region, None if folder is None else lambda it: Execution(folder, Path.cwd(), it.exited))
+    server = Server(region, None if folder is None else lambda it: Execution(folder, exec_cwd, it.exited))
     runner = web.AppRunner(server.application(), access_log=None)
     await runner.setup()
     try:
