@@ -8,6 +8,10 @@ fail its neighbours. It has two nodes of 4 cores, ``node-1`` and ``node-2``, and
 nodes makes its own, or puts back what it changed. ``namespace`` is a new namespace of that control plane, emptied after
 the test.
 
+``virtual_node`` is the virtual node with the real connector and a stand-in for ACI, on a control plane of its own with
+one node of 4 cores, ``node-1``; ``virtual_namespace`` is a new namespace there, and everything of the stand-in is as at
+its start when a test begins.
+
 Where a binary is missing, :func:`build_first` builds it when the tests have been collected, since no test could wait
 for it; tests/conftest.py calls it. ``make test`` has them built before.
 """
@@ -23,8 +27,11 @@ from typing import Any, TypeVar
 import pytest
 import pytest_asyncio
 
+from testbed.aci.options import Options
 from testbed.binary import CannotBuild, Recipe, ensure_binary
-from testbed.control_plane import ControlPlane, real_node, virtual_node
+from testbed.control_plane import ControlPlane, real_node
+from testbed.control_plane import virtual_node as kwok_virtual_node
+from testbed.virtual import VirtualNode
 
 T = TypeVar("T")
 
@@ -59,7 +66,7 @@ def build_first(config: pytest.Config, *recipes: Recipe) -> None:
 async def _with_nodes() -> ControlPlane:
     plane = await ControlPlane.start()
     try:
-        await plane.create_nodes(real_node("node-1"), real_node("node-2"), virtual_node())
+        await plane.create_nodes(real_node("node-1"), real_node("node-2"), kwok_virtual_node())
     except BaseException:
         plane.close()
         raise
@@ -82,3 +89,34 @@ async def namespace(control_plane: ControlPlane) -> AsyncIterator[str]:
     name = await control_plane.create_namespace()
     yield name
     await control_plane.clear_namespace(name)
+
+
+async def _with_virtual_node() -> VirtualNode:
+    plane = await ControlPlane.start()
+    try:
+        await plane.create_nodes(real_node("node-1"))
+        # Quick to start and to go, so that no test waits for what it does not ask about.
+        return await VirtualNode.start(plane, Options(prepare_seconds=0.2, image_mb=1, release_seconds=2))
+    except BaseException:
+        plane.close()
+        raise
+
+
+@pytest.fixture(scope="session")
+def virtual_node() -> Iterator[VirtualNode]:
+    """The virtual node of this worker, on a control plane of its own."""
+    virtual = run_apart(_with_virtual_node())
+    try:
+        yield virtual
+    finally:
+        virtual.close()
+        virtual.plane.close()
+
+
+@pytest_asyncio.fixture
+async def virtual_namespace(virtual_node: VirtualNode) -> AsyncIterator[str]:
+    """The name of a new namespace beside the virtual node; its pods and their groups are removed afterwards."""
+    await virtual_node.aci.reset()
+    name = await virtual_node.plane.create_namespace()
+    yield name
+    await virtual_node.plane.clear_namespace(name)

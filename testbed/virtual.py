@@ -92,6 +92,15 @@ class Aci:
         answer: list[dict[str, Any]] = (await self.request("GET", self.groups_path))["value"]
         return answer
 
+    async def look(self) -> dict[str, Any]:
+        """Every group and how far it is, and how often each name was asked for: in words of the stand-in's own."""
+        answer: dict[str, Any] = await self.request("GET", "/groups")
+        return answer
+
+    async def reset(self) -> None:
+        """Everything as at the start: no groups, books, faults or changed options."""
+        await self.request("POST", "/reset")
+
     async def add_fault(self, kind: str, **how: Any) -> None:
         """A fault from now on: see testbed/aci/faults.py."""
         await self.request("POST", "/faults", {"kind": kind, **how})

@@ -64,6 +64,8 @@ class Region:
     asked: list[Asked] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     reads: int = 0
+    reads_of: Counter[str] = field(default_factory=Counter)
+    """How often each group was asked for by its name, found or not."""
     peaks: Peaks = field(default_factory=Peaks)
     creates: tuple[Window, Window] = field(init=False)
     deletes: tuple[Window, Window] = field(init=False)
@@ -349,6 +351,7 @@ class Region:
         """The group. Raises Refusal."""
         acts = self.advance(now)
         self.read(now)
+        self.reads_of[name] += 1
         if fault := faults.due(self.faults, [Kind.READ_INTERNAL, Kind.READ_THROTTLED], name):
             if fault.kind is Kind.READ_THROTTLED:
                 raise wording.throttled("read", 250, 1, max(1, math.ceil(fault.seconds)))

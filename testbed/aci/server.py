@@ -7,6 +7,8 @@ timer and, in exec mode, the processes. The steering (paths without ``/subscript
     GET  /bill                         what every group has cost until now, to the second: the referee
     GET  /statistics                   what is used, the most that ever was, what was asked and refused
     GET  /requests                     the last creates and deletes, with times and answers
+    GET  /groups                       every group: how far it is, how often it was asked for
+    POST /reset                        everything as at the start: no groups, books, faults or changed options
     GET, POST, DELETE  /faults         see testbed/aci/faults.py; DELETE removes all
     GET, PATCH  /options               see testbed/aci/options.py; limits and times from now on
     POST /groups/NAME/maintenance      stops its containers with {"code": 7147} and starts them again
@@ -28,7 +30,7 @@ from aiohttp import web
 
 from testbed.aci import definitions, faults, options, views, wording
 from testbed.aci.execution import Execution
-from testbed.aci.groups import Act, Container, Group, State
+from testbed.aci.groups import Act, Container, Group, State, Stop
 from testbed.aci.region import Region
 
 GROUPS = "/subscriptions/{subscription}/resourceGroups/{resource_group}/providers/" + wording.TYPE
@@ -52,7 +54,8 @@ class Server:
         self.region = region
         self.execution = execution_of(self) if execution_of else None
         self._changed = asyncio.Event()
-        self._logs: dict[int, dict[str, str]] = {}
+        self._at_start = region.options
+        self._forgotten = 0
 
     def application(self) -> web.Application:
         """All routes."""
@@ -71,6 +74,8 @@ class Server:
         app.router.add_get("/bill", self.bill)
         app.router.add_get("/statistics", self.statistics)
         app.router.add_get("/requests", self.requests)
+        app.router.add_get("/groups", self.show_groups)
+        app.router.add_post("/reset", self.reset)
         app.router.add_get("/faults", self.show_faults)
         app.router.add_post("/faults", self.add_fault)
         app.router.add_delete("/faults", self.clear_faults)
@@ -107,9 +112,9 @@ class Server:
             return
         for act in acts:
             await self.execution.do(act)
-        for group in self.region.gone[len(self._logs) :]:
-            self._logs[group.serial] = {}
+        for group in self.region.gone[self._forgotten :]:
             self.execution.forget(group)
+        self._forgotten = len(self.region.gone)
 
     async def exited(self, group: Group, container: Container, run: int, exit_code: int) -> None:
         """Code that was started has ended."""
@@ -260,6 +265,32 @@ class Server:
         """The last creates and deletes."""
         told = [{**asdict(each), "at": each.at.isoformat()} for each in self.region.asked]
         return web.json_response({"requests": told})
+
+    async def show_groups(self, _: web.Request) -> web.Response:
+        """Every group, and how often each name was asked for."""
+        await self._do(self.region.advance(utc_now()))
+        told = [
+            {
+                "name": each.name,
+                "phase": each.phase.value,
+                "state": each.state,
+                "provisioning_state": each.provisioning_state,
+                "address": each.address,
+                "metered": each.is_metered,
+                "deleted": each.deleted is not None,
+                "restarts": [max(0, container.starts - 1) for container in each.containers],
+            }
+            for each in self.region.groups.values()
+        ]
+        return web.json_response({"groups": told, "reads": dict(self.region.reads_of)})
+
+    async def reset(self, _: web.Request) -> web.Response:
+        """A new region, with the options of the start."""
+        acts: list[Act] = [Stop(each) for each in self.region.groups.values()]
+        self.region = Region(self._at_start, executes=self.region.executes)
+        self._forgotten = 0
+        await self._do(acts)
+        return web.Response(status=204)
 
     async def show_faults(self, _: web.Request) -> web.Response:
         """All that were asked for, with how often each fired."""
