@@ -22,6 +22,9 @@ class Refusal(Exception):
     message: str
     retry_after_seconds: int | None = None
 
+    def __str__(self) -> str:
+        return f"{self.status} {self.code}: {self.message}"
+
     def body(self) -> dict[str, Any]:
         """As Azure Resource Manager wraps it."""
         return {"error": {"code": self.code, "message": self.message}}
