@@ -88,7 +88,7 @@ def list_dead_letters(
     from dispatcher.service.wiring import SystemClock, message_reader
 
     selection = selected(task, tenant, reason, older_than, newer_than, message_id, sequence)
-    settings = load(config, local=True, overrides=local_overrides(data_dir=data_dir))
+    settings = load(config, local=False, overrides=local_overrides(data_dir=data_dir))
     names = queue_names(queue, settings, config)
     now = SystemClock().now()
     reader = message_reader(settings, lambda: now)
@@ -137,7 +137,7 @@ def show_dead_letters(
         ids=frozenset(() if message_id is None else (message_id,)),
         numbers=frozenset(() if sequence is None else (sequence,)),
     )
-    settings = load(config, local=True, overrides=local_overrides(data_dir=data_dir))
+    settings = load(config, local=False, overrides=local_overrides(data_dir=data_dir))
     names = queue_names(queue, settings, config)
     now = SystemClock().now()
     reader = message_reader(settings, lambda: now)

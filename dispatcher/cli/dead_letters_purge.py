@@ -77,7 +77,7 @@ def purge_dead_letters(
         fail("--save and --no-save contradict each other; name one of them", Exit.USAGE)
     if execute and save is None and not no_save:
         fail("name a file with --save FILE for what is removed, or say --no-save", Exit.USAGE)
-    settings = load(config, local=True, overrides=local_overrides(data_dir=data_dir))
+    settings = load(config, local=False, overrides=local_overrides(data_dir=data_dir))
     names = queue_names(queue, settings, config)
     now = SystemClock().now()
     reader = message_reader(settings, lambda: now)

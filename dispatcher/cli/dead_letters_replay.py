@@ -104,7 +104,7 @@ def replay_dead_letters(
 
     selection = selected(task, tenant, reason, older_than, newer_than, message_id, sequence)
     must_restrict(selection.restricts or queue is not None, everything, execute)
-    settings = load(config, local=True, overrides=local_overrides(data_dir=data_dir))
+    settings = load(config, local=False, overrides=local_overrides(data_dir=data_dir))
     names = queue_names(queue, settings, config)
     now = SystemClock().now()
     reader = message_reader(settings, lambda: now)

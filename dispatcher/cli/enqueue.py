@@ -85,7 +85,7 @@ def enqueue(
     if task is None and sys.stdin.isatty():
         fail("name a --task, or give JSON lines on stdin", Exit.USAGE)
     due, patience = time_of(at), duration_of("--timeout", timeout)
-    settings = load(config, local=True, overrides=local_overrides(data_dir=data_dir))
+    settings = load(config, local=False, overrides=local_overrides(data_dir=data_dir))
     name = known_queue(queue or settings.queues[0].name, settings, config)
     replies = reply_queue(name, reply_to, settings, wanted=wait)
     read = message_reader(settings, SystemClock().now)

@@ -69,7 +69,7 @@ def release(
     before the deferred one is removed, so that an interruption loses nothing; to go on, run the same command again.
     The item keeps its sender's id as the property original_message_id.
     """
-    settings = load(config, local=True, overrides=local_overrides(data_dir=data_dir))
+    settings = load(config, local=False, overrides=local_overrides(data_dir=data_dir))
     names = queue_names(queue, settings, config)
     interrupted = Interrupted()
     results: list[Released] = []
@@ -161,9 +161,12 @@ async def _opened(settings: Settings, config: Path, *, force: bool) -> AsyncIter
             stack.push_async_callback(access.close)
             try:
                 offline = await stack.enter_async_context(open_cluster(settings, config, access))
-            except BadConfiguration:  # no credentials for a cluster: nobody can tell who leads
+            except BadConfiguration as error:
                 if not force:
-                    raise
+                    raise DispatcherError(
+                        f"{'; '.join(error.mistakes)}; without its records nobody can tell who leads and what is in "
+                        "flight: or stop the dispatcher, see that no Job of it runs, and say --force"
+                    ) from error
                 offline = Offline(access, None, None)
             yield offline
         return

@@ -279,14 +279,14 @@ def test_dead_letters_without_a_service_are_one_line_and_exit_code_3(tmp_path: P
     assert "start one with `dispatcher run --local" in line
 
 
-def test_a_connection_string_that_is_none_is_one_line_without_it_and_exit_code_3(
+def test_a_connection_string_that_is_none_is_one_line_without_it_and_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BURST_SERVICE_BUS__CONNECTION_STRING", "SharedAccessKey=hush")
     result = list_dead_letters(tmp_path)
-    assert result.exit_code == 3
+    assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert line.startswith("error: the dead letters cannot be read: ")
+    assert line.startswith("error: service_bus.connection_string: names no Endpoint; copy it whole")
     assert "hush" not in line
 
 
