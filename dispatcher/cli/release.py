@@ -30,7 +30,6 @@ from dispatcher.errors import BadConfiguration, DispatcherError
 from dispatcher.settings import Settings, load
 
 if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
-    from dispatcher.ports import Lease
     from dispatcher.releasing import Deferred, Released
     from dispatcher.service.offline import Offline
 
@@ -83,7 +82,7 @@ def release(
 
         async with AsyncExitStack() as stack:
             world = await stack.enter_async_context(_opened(settings, config, force=force))
-            if world.lease is not None and not await _taken(world.lease, world.lease_takes) and not force:
+            if not await _leads_nobody(world) and not force:
                 raise DispatcherError("a dispatcher leads: stop it first, or say --force and let items run twice")
             claimed = await claims(world.store) if world.store is not None else {}
             backlogs = []
@@ -135,16 +134,17 @@ class _Plan:
         self.in_flight: list[Deferred] = []
 
 
-async def _taken(lease: Lease, patience: timedelta) -> bool:
-    """Whether we lead now; a leader that died without a word is waited for until its lease has run out."""
-    until = time.monotonic() + patience.total_seconds()
-    if await lease.acquire():
+async def _leads_nobody(world: Offline) -> bool:
+    """Whether the lease is ours now, if there is one; a leader that died is waited for until its lease has run out."""
+    if world.lease is None or await world.lease.acquire():
         return True
-    if patience:
-        say(f"somebody holds the lease: waiting up to {patience.total_seconds():.0f} s to see whether it is renewed")
+    seconds = world.lease_takes.total_seconds()
+    if seconds:
+        say(f"somebody holds the lease: waiting up to {seconds:.0f} s to see whether it is renewed")
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-        if await lease.acquire():
+        if await world.lease.acquire():
             return True
     return False
 
