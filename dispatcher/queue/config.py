@@ -113,11 +113,11 @@ class Health:
     """Whether a number came that only a partitioned queue gives."""
 
     @property
+    def stuck(self) -> tuple[str, ...]:
+        """What hangs, in a line: for a liveness probe."""
+        return () if self.alive else (f"nothing is received any more ({self.last_error or 'no reason is known'})",)
+
+    @property
     def faults(self) -> tuple[str, ...]:
-        """What is wrong, one line each, for people and for a liveness probe."""
-        faults = []
-        if not self.alive:
-            faults.append(f"nothing is received any more ({self.last_error or 'no reason is known'})")
-        if self.refused:
-            faults.append(f"the broker refuses us ({self.refused})")
-        return tuple(faults)
+        """What is wrong, one line each: for people, and for readiness."""
+        return (*self.stuck, *((f"the broker refuses us ({self.refused})",) if self.refused else ()))

@@ -89,7 +89,7 @@ class Service(ABC):
             pause_min=settings.timing.cycle_pause_min,
             stuck_after=settings.timing.cycle_stuck_after,
         )
-        sources = Sources(self._status, self._health, self._readiness, self._metrics_page)
+        sources = Sources(self._status, self._health, self._liveness, self._readiness, self._metrics_page)
         self._web = await self._stack.enter_async_context(WebServer(make_app(sources), host=host, port=port))
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -160,10 +160,16 @@ class Service(ABC):
     def _health(self) -> Health:
         return Health(tuple(self._faults()), {"events_not_told": self._events.failures})
 
+    def _liveness(self) -> Health:
+        # Whatever a restart cannot mend (a refused key, a full disk, a cycle that breaks off) is for the other two.
+        faults = list(self._loop.stuck()) if self._loop is not None else []
+        for name, queue in self._queues.items():
+            faults += [f"queue {name}: {what}" for what in queue.health().stuck]
+        return Health(tuple(faults))
+
     def _readiness(self) -> Health:
         faults = list(self._faults())
         if self._loop is None or not self._loop.completed:
             faults.append("the first cycle has not ended yet")
-        elif self._reconciler is not None and not self._reconciler.status().get("leading"):
-            faults.append("another dispatcher leads")
-        return Health(tuple(faults))
+        leading = self._reconciler is not None and bool(self._reconciler.status().get("leading"))
+        return Health(tuple(faults), {"leading": leading})

@@ -69,14 +69,14 @@ class CycleLoop:
 
     def faults(self) -> tuple[str, ...]:
         """What is wrong, one line each."""
-        faults = [] if self._fault is None else [self._fault]
-        if self._running_since is not None:
-            age = self._monotonic() - self._running_since
-            if age > self._stuck_after:
-                faults.append(
-                    f"the present cycle has been running for {age:.0f} s: something that it waits for is stuck"
-                )
-        return tuple(faults)
+        return (*(() if self._fault is None else (self._fault,)), *self.stuck())
+
+    def stuck(self) -> tuple[str, ...]:
+        """What hangs, one line each: what a restart can mend."""
+        age = 0.0 if self._running_since is None else self._monotonic() - self._running_since
+        if age <= self._stuck_after:
+            return ()
+        return (f"the present cycle has been running for {age:.0f} s: something that it waits for is stuck",)
 
     async def run(self) -> None:
         """Cycles, until :meth:`stop`."""

@@ -20,7 +20,8 @@ log = structlog.get_logger(__name__)
 _INDEX = {
     "/api/status": "items, attempts, what is held and why, budgets, addresses",
     "/healthz": "200 while everything works, 503 with the reasons otherwise",
-    "/readyz": "200 once this service has taken over the work",
+    "/livez": "200 unless something hangs that a restart can mend",
+    "/readyz": "200 once the first cycle has ended and everything works; a standby is ready too",
     "/metrics": "metrics for Prometheus",
 }
 _HEADERS = {
@@ -52,6 +53,8 @@ class Sources:
 
     status: Callable[[], Mapping[str, Any]]
     health: Callable[[], Health]
+    liveness: Callable[[], Health]
+    """What is wrong that a restart of this process can mend, and nothing else."""
     readiness: Callable[[], Health]
     metrics: Callable[[], tuple[bytes, str]]
 
@@ -69,6 +72,9 @@ def make_app(sources: Sources) -> web.Application:
     async def health(_: web.Request) -> web.StreamResponse:
         return _verdict(sources.health())
 
+    async def liveness(_: web.Request) -> web.StreamResponse:
+        return _verdict(sources.liveness())
+
     async def readiness(_: web.Request) -> web.StreamResponse:
         return _verdict(sources.readiness())
 
@@ -80,6 +86,7 @@ def make_app(sources: Sources) -> web.Application:
         "/": index,
         "/api/status": status,
         "/healthz": health,
+        "/livez": liveness,
         "/readyz": readiness,
         "/metrics": metrics,
     }.items():

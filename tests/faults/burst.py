@@ -142,7 +142,7 @@ async def a_dispatcher(
     def health() -> Health:
         return Health((*cycles.faults(), *(f"queue {queue.name}: {fault}" for fault in queue.health().faults)))
 
-    sources = Sources(reconciler.status, health, health, _no_metrics)
+    sources = Sources(reconciler.status, health, health, health, _no_metrics)
     async with WebServer(make_app(sources), host="127.0.0.1", port=0) as web:
         await queue.start()
         running = asyncio.create_task(loop.run(), name="cycles")

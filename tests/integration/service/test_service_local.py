@@ -167,6 +167,7 @@ async def test_a_broker_that_refuses_is_told_for_its_queue_everywhere_and_served
         health = await until(service, "/healthz", lambda answer: not answer["ok"])
         said = "the key or token was not accepted; check the connection string or identity"
         assert any(said in fault for fault in health["faults"])
+        assert (await asked(service, "/livez"))[0] == 200, "a restart would not mend a refused key"
         _, status = await asked(service, "/api/status")
         assert said in status["queues"]["work"]["refused"]
         shown = await asyncio.to_thread(CliRunner().invoke, app, ["status", "--url", service.url])

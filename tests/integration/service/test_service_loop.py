@@ -88,6 +88,7 @@ async def test_a_cycle_that_breaks_is_a_fault_until_one_works_and_stops_nothing(
     await cycles.reached(1)
     await asyncio.sleep(0)
     assert loop.faults() == ("the last cycle broke off (ZeroDivisionError: of course); the log says where",)
+    assert loop.stuck() == (), "a restart need not mend that"
     await cycles.reached(2)
     await asyncio.sleep(0)
     assert loop.faults() == ()

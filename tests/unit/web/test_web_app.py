@@ -19,6 +19,7 @@ class Told:
     """What the sources say; a test changes one thing."""
 
     faults: tuple[str, ...] = ()
+    hangs: tuple[str, ...] = ()
     ready: tuple[str, ...] = ()
     status: Mapping[str, Any] = {"leading": True}
 
@@ -26,6 +27,7 @@ class Told:
         return Sources(
             status=lambda: self.status,
             health=lambda: Health(self.faults),
+            liveness=lambda: Health(self.hangs),
             readiness=lambda: Health(self.ready),
             metrics=lambda: (b"burst_backlog_items 4.0\n", "text/plain; version=0.0.4; charset=utf-8"),
         )
@@ -51,13 +53,16 @@ async def test_the_status_is_answered_as_it_is(client: TestClient[Any, Any]) -> 
 
 
 async def test_health_and_readiness_are_200_or_503_with_the_reasons(told: Told, client: TestClient[Any, Any]) -> None:
-    for path in ("/healthz", "/readyz"):
+    for path in ("/healthz", "/livez", "/readyz"):
         response = await client.get(path)
         assert (response.status, await response.json()) == (200, {"ok": True, "faults": []})
-    told.faults, told.ready = ("broker: journal full",), ("another dispatcher leads",)
+    told.faults, told.ready = ("broker: journal full",), ("the first cycle has not ended yet",)
     assert (await client.get("/healthz")).status == 503
+    assert (await client.get("/livez")).status == 200
+    told.hangs = ("queue work: nothing is received any more",)
+    assert (await client.get("/livez")).status == 503
     assert (await (await client.get("/healthz")).json())["faults"] == ["broker: journal full"]
-    assert (await (await client.get("/readyz")).json())["faults"] == ["another dispatcher leads"]
+    assert (await (await client.get("/readyz")).json())["faults"] == ["the first cycle has not ended yet"]
 
 
 async def test_metrics_are_answered_with_their_content_type(client: TestClient[Any, Any]) -> None:
