@@ -112,7 +112,7 @@ class WorkQueue(Protocol):
     async def receive(self, count_max: int) -> Sequence[Delivery]:
         """Hands over what has been delivered, at most ``count_max``, at once.
 
-        ``count_max`` is also how many more may be fetched.
+        ``count_max`` is also how many more may be fetched; 0 lets go of everything that was not handed over yet.
         """
         ...
 

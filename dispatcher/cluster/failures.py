@@ -194,16 +194,26 @@ def exit_code_of(pod: Raw) -> int | None:
     return next((code for code in codes if code), codes[0] if codes else None)
 
 
+def _end_of(told: Raw, code: int | None) -> str:
+    """What a container says of itself: its exit code first, since the reason is mostly just "Error"."""
+    said = told.get("message") or ""
+    if told.get("exitCode") != code or not code:
+        return said
+    why = "" if told["reason"] == "Error" else f", {told['reason']}"
+    return f"exit code {code}{why}" + (f": {said}" if said else "")
+
+
 def reason_and_message(pod: Raw) -> tuple[str, str]:
     """The pod's own reason and message; where it gives none, its containers', then its conditions'."""
     status = pod.get("status") or {}
     reason, message = status.get("reason") or "", status.get("message") or ""
+    code = exit_code_of(pod)
     for state in _states(status):
         for told in (state.get("terminated") or {}, state.get("waiting") or {}):
             if told.get("reason") in (None, "", "Completed", "ContainerCreating", "PodInitializing"):
                 continue
             reason = reason or told["reason"]
-            message = message or told.get("message") or ""
+            message = message or _end_of(told, code)
     if status.get("phase") == "Pending" and not message:
         for condition in status.get("conditions") or ():
             if condition.get("type") == "PodScheduled" and condition.get("status") == "False":

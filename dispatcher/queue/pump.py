@@ -75,6 +75,7 @@ class Pump:
         self._task: asyncio.Task[None] | None = None
         self._started_at = self._refuted_at = self.turned_at = clock()
         self._credit = 0
+        self._is_unwanted = False
         self._is_quiet = True
         self._has_news = False
         self._paused_since: float | None = None
@@ -149,9 +150,13 @@ class Pump:
         return min(self.quiet_seconds, self._clock() - self._refuted_at)
 
     def take(self, count_max: int) -> list[Delivery]:
-        """Hands over from the buffer, at once, and lets as many be fetched as the count leaves room for."""
+        """Hands over from the buffer, at once, and lets as many be fetched as the count leaves room for.
+
+        Whoever asks for none has no use for what is in the buffer either: others may have it.
+        """
+        self._is_unwanted = count_max == 0
         taken = self.holding.take(count_max, self._now())
-        if self.holding.room or self.holding.buffered:
+        if self.holding.room or self.holding.buffered or self._is_unwanted:
             self._wake.set()
         return taken
 
@@ -182,14 +187,26 @@ class Pump:
         if self._link.generation != generation:
             self.heard_at = self._clock()  # it was let in, which does not prove yet that it can receive
             self._checks = 0
+        await self._let_go(receiver)
         while self._waiting:
             await self._settle(receiver)
+            await self._let_go(receiver)
         self._tidy()
         room = min(self.holding.room, self.batch)
         if room > 0:
             await self._receive(receiver, room)
         elif not self._waiting:
             await self._pause(receiver)
+
+    async def _let_go(self, receiver: ServiceBusReceiver) -> None:
+        """Nobody asks for messages any more. Credit goes first: what is given back would come here again at once."""
+        if not self._is_unwanted:
+            return
+        if self._credit > 0:
+            await self._link.called(give_back_credit(receiver), self._config.operation_timeout_seconds)
+            self._credit = 0
+        self._is_unwanted = False
+        self._give_back(self.holding.empty_buffer())
 
     def _tidy(self) -> None:
         if self._clock() - self._tidied_at < _TIDY_EVERY_SECONDS:

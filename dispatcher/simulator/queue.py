@@ -187,6 +187,8 @@ class QueuePort:
 
     async def receive(self, count_max: int) -> Sequence[Delivery]:
         """Delivers active messages, oldest first, each under a new lock. A throttled receive brings nothing."""
+        if count_max == 0:
+            return []  # nothing is fetched ahead here
         await self.wire.read("receive")
         if self.broker.throttles():
             return []

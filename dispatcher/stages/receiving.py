@@ -8,13 +8,14 @@ Decides nothing: what a body becomes, the reader of messages says; what an item 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.policy import Policy
 from dispatcher.core.units import to_text
 from dispatcher.core.work import ItemId
-from dispatcher.errors import BadMessage
+from dispatcher.errors import BadMessage, LookFailed
 from dispatcher.memory import Lock, Memory, Tallies
 from dispatcher.ports import Answer, DeadLetter, Delivery, Ports, WorkQueue
 from dispatcher.stages import replying
@@ -128,10 +129,14 @@ def _deferred(memory: Memory, ports: Ports, item_id: ItemId, token: str, answer:
 
 
 async def give_back(memory: Memory, ports: Ports) -> None:
-    """Unlocks what we hold, as far as that goes: claims do not hang on locks, and another can receive at once."""
+    """Unlocks what we hold and fetches no more, as far as that goes: claims do not hang on locks, and another can
+    receive at once."""
     tokens: dict[str, list[str]] = {}
     for item_id, lock in memory.locks.items():
         tokens.setdefault(item_id.queue, []).append(lock.token)
     memory.locks.clear()
-    for queue, held in tokens.items():
-        await ports.queues[queue].abandon(held)
+    for name, queue in ports.queues.items():
+        with suppress(LookFailed):  # then what it has fetched comes back when its lock ends
+            await queue.receive(0)
+        if name in tokens:
+            await queue.abandon(tokens[name])

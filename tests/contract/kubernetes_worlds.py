@@ -1,8 +1,8 @@
 """The worlds of a real API server, Job controller and scheduler, with nodes that KWOK plays.
 
 Pods do what their annotations say and run no code: they start only with their record there, an act's ``reads`` counts
-as done with that, and a log is what the testbed serves for the pod. Every world has a namespace of its own on this worker's control plane, which is empty again when the
-world ends.
+as done with that, and a log is what the testbed serves for the pod. Every world has a namespace of its own on this
+worker's control plane, which is empty again when the world ends.
 """
 
 from __future__ import annotations

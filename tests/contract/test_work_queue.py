@@ -118,6 +118,21 @@ async def test_stop_gives_buffered_messages_back_long_before_their_locks_end(fet
     assert time.perf_counter() - before < 5
 
 
+async def test_who_asks_for_nothing_any_more_holds_nothing_back_from_others(fetching: World) -> None:
+    first, second = await fetching.user(), await fetching.user()
+    await fetching.send(messages(5))
+    await first.queue.receive(100)
+    async with asyncio.timeout(15):
+        while not await first.news():
+            continue
+    await first.queue.receive(0)  # as a leader does that leads no more
+    before = time.perf_counter()
+    assert len(await second.deliveries(5)) == 5
+    await fetching.send([(f"later-{n}", b"{}") for n in range(5)])
+    assert len(await second.deliveries(5)) == 5
+    assert time.perf_counter() - before < 15
+
+
 # --- under lock -----------------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,8 @@ def test_the_cause_is_what_the_status_says(sample: dict[str, Any]) -> None:
     wanted = None if sample["cause"] is None else FailureCause(sample["cause"])
     assert cause_of(pod(sample)) is wanted
     assert exit_code_of(pod(sample)) == sample.get("exit_code")
+    if "message" in sample:
+        assert reason_and_message(pod(sample))[1] == sample["message"]
     if "reason" in sample:
         assert reason_and_message(pod(sample))[0] == sample["reason"]
 
