@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "service": ("core", "errors", "ports", "reconciler", *EDGES),
     **dict.fromkeys(EDGES, WHAT_EDGES_SHARE),
+    "judge": ("core",),
     "running": ("core", "errors"),
     "render": ("core",),
     "client": ("core", "errors", "ports", "queue", "settings"),
@@ -41,8 +42,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "releasing": ("core", "errors", "ports", "queue"),
     "demo": ("core", "errors", "settings", "running", "render"),
     "cli": (
-        "core", "errors", "service", "simulator", "running", "render", "client", "enqueue", "dead_letters", "releasing",
-        "demo", *EDGES,
+        "core", "errors", "judge", "service", "simulator", "running", "render", "client", "enqueue", "dead_letters",
+        "releasing", "demo", *EDGES,
     ),
 }  # fmt: skip
 """Every room, and the rooms that it may know beside itself. A room that is not here has no place yet."""
