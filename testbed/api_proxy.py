@@ -23,7 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 from aiohttp import web
@@ -131,6 +131,7 @@ class ApiProxy:
     """How often each fault has hit."""
     url: str = ""
     _requests: int = 0
+    _handling: set[asyncio.Task[Any]] = field(default_factory=set)
     _faults: list[_Injected] = field(default_factory=list)
     _random: Random = field(init=False)
     _session: aiohttp.ClientSession | None = None
@@ -154,6 +155,11 @@ class ApiProxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Watches of clients that were killed would never end by themselves.
+        for task in self._handling:
+            task.cancel()
+        if self._handling:
+            await asyncio.wait(self._handling)
         if self._runner is not None:
             await self._runner.cleanup()
         if self._session is not None:
@@ -202,6 +208,13 @@ class ApiProxy:
         return None
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        task = asyncio.current_task()
+        if task is not None:
+            self._handling.add(task)
+            task.add_done_callback(self._handling.discard)
+        return await self._answer(request)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         watch = request.query.get("watch") in ("1", "true")
         keeper = None if watch else self.keeper
         self._requests += 1
