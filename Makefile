@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo run testbed testbed-binary test test-fast lint types simulate conformance faults bench lock
+.PHONY: help install demo e2e-demo run testbed testbed-binary test test-fast lint types simulate conformance faults bench lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
@@ -24,6 +24,10 @@ $(STAMP): requirements/dev.txt examples/requirements.txt pyproject.toml scripts/
 demo: $(STAMP) ## A burst of real work on this machine, from an empty folder to a verdict (ITEMS= SEED= BUDGET_USD= SUBNET= OUTPUT=)
 	@$(BIN)/dispatcher demo $(if $(ITEMS),--items $(ITEMS)) $(if $(SEED),--seed $(SEED)) \
 	    $(if $(BUDGET_USD),--budget-usd $(BUDGET_USD)) $(if $(SUBNET),--subnet $(SUBNET)) --output $(or $(OUTPUT),demo-output)
+
+e2e-demo: testbed-binary ## The demo's burst through a real control plane: real Jobs, a service account, the same judge (ITEMS= SEED= OUTPUT=)
+	@$(BIN)/python -m tests.e2e.cluster_demo $(if $(ITEMS),--items $(ITEMS)) $(if $(SEED),--seed $(SEED)) \
+	    --output $(or $(OUTPUT),e2e-demo-output)
 
 run: $(STAMP) ## The dispatcher on this machine, with its own broker, until Ctrl-C
 	@$(BIN)/dispatcher run --local
