@@ -24,7 +24,7 @@ from dispatcher.reconciler import Reconciler
 from dispatcher.service.loop import CycleLoop
 from dispatcher.settings import Settings
 from dispatcher.telemetry import EventFile, EventHub, LoggedEvents, Metrics
-from dispatcher.web import Health, Sources, WebServer, make_app
+from dispatcher.web import Health, Sources, WebServer, make_app, names_this_machine
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +90,8 @@ class Service(ABC):
             stuck_after=settings.timing.cycle_stuck_after,
         )
         sources = Sources(self._status, self._health, self._liveness, self._readiness, self._metrics_page)
-        self._web = await self._stack.enter_async_context(WebServer(make_app(sources), host=host, port=port))
+        app = make_app(sources, probed_from_outside=not names_this_machine(host))
+        self._web = await self._stack.enter_async_context(WebServer(app, host=host, port=port))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Cycles until ``stop`` is set; a cycle that does not end in time after that is cut off."""

@@ -1,19 +1,21 @@
 """What the HTTP service answers.
 
-Decides paths, status codes and who may ask: on loopback reading needs no token, but the Host header must name this
-machine, so that a web page open in a browser here cannot read it by way of a name that it points to 127.0.0.1.
+Decides paths, status codes and who may ask: reading needs no token, but the Host header must name this machine, so that
+a web page open in a browser here cannot read it by way of a name that it points to 127.0.0.1. In a cluster kubelet and
+Prometheus ask by the pod's address, and get health and metrics; the status is for a port that was forwarded.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +26,8 @@ _INDEX = {
     "/readyz": "200 once the first cycle has ended and everything works; a standby is ready too",
     "/metrics": "metrics for Prometheus",
 }
+FOR_MACHINES = ("/healthz", "/livez", "/readyz", "/metrics")
+"""What probes and Prometheus ask for, by whatever address they know the pod."""
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -59,9 +63,10 @@ class Sources:
     metrics: Callable[[], tuple[bytes, str]]
 
 
-def make_app(sources: Sources) -> web.Application:
-    """The application, for a server or for a test."""
-    app = web.Application(middlewares=[_answers_are_json, _only_this_machine], client_max_size=64 * 1024)
+def make_app(sources: Sources, *, probed_from_outside: bool = False) -> web.Application:
+    """The application, for a server or for a test. ``probed_from_outside``: health and metrics by any Host."""
+    only_this_machine = _only_this_machine(FOR_MACHINES if probed_from_outside else ())
+    app = web.Application(middlewares=[_answers_are_json, only_this_machine], client_max_size=64 * 1024)
 
     async def index(_: web.Request) -> web.StreamResponse:
         return _json({"service": "burst-dispatcher", "paths": _INDEX})
@@ -109,11 +114,14 @@ def names_this_machine(host: str) -> bool:
         return False
 
 
-@web.middleware
-async def _only_this_machine(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if not names_this_machine(request.headers.get("Host", "")):
-        return _json({"error": "this service answers only as localhost or 127.0.0.1"}, status=403)
-    return await handler(request)
+def _only_this_machine(but_for: Collection[str]) -> Middleware:
+    @web.middleware
+    async def only_this_machine(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path not in but_for and not names_this_machine(request.headers.get("Host", "")):
+            return _json({"error": "this service answers only as localhost or 127.0.0.1"}, status=403)
+        return await handler(request)
+
+    return only_this_machine
 
 
 @web.middleware

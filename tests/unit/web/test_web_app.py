@@ -78,6 +78,19 @@ async def test_a_name_that_points_here_but_is_not_this_machine_is_refused(client
         assert "leading" not in await response.text()
 
 
+async def test_in_a_cluster_probes_and_prometheus_ask_by_the_pods_address_and_nothing_else_is_answered(
+    told: Told,
+) -> None:
+    app = make_app(told.sources(), probed_from_outside=True)
+    async with TestClient(TestServer(app)) as client:
+        for path in ("/healthz", "/livez", "/readyz", "/metrics"):
+            assert (await client.get(path, headers={"Host": "10.244.1.7:8480"})).status == 200, path
+        for path in ("/", "/api/status", "/metrics/", "/healthz/../api/status"):
+            response = await client.get(path, headers={"Host": "10.244.1.7:8480"})
+            assert response.status == 403, path
+        assert (await client.get("/api/status", headers={"Host": "localhost:8480"})).status == 200
+
+
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8480", "127.0.0.1:8480", "127.8.9.1", "[::1]:8480", "[::1]"])
 def test_loopback_names_are_this_machine(host: str) -> None:
     assert names_this_machine(host)
