@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from testbed.binary import CONTROL_PLANE, VIRTUAL_NODE, CannotBuild, ensure_binary
+from testbed.binary import CONTROL_PLANE, HELM, VIRTUAL_NODE, CannotBuild, ensure_binary
 from testbed.control_plane import ControlPlane, DidNotStart, Options, real_node, virtual_node
 
 app = typer.Typer(add_completion=False, help="A real Kubernetes control plane on loopback, for trying things out.")
@@ -50,8 +50,8 @@ def up(
 
 @app.command()
 def build() -> None:
-    """Builds what is missing of control plane and virtual node, and prints the paths."""
-    _reported(lambda: print(ensure_binary(CONTROL_PLANE), ensure_binary(VIRTUAL_NODE), sep="\n"))
+    """Builds what is missing of control plane, virtual node and Helm, and prints the paths."""
+    _reported(lambda: print(*map(ensure_binary, (CONTROL_PLANE, VIRTUAL_NODE, HELM)), sep="\n"))
 
 
 def _reported(act: Callable[[], None]) -> None:

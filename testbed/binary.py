@@ -1,4 +1,4 @@
-"""The testbed's binaries (control plane, virtual node): built with Go from ``testbed/<name>``, once a machine.
+"""The testbed's binaries (control plane, virtual node, Helm): built with Go from ``testbed/<name>``, once a machine.
 
 Decides under which key a built binary counts as this one (sources, pinned modules, Go's version, build flags), and that
 two who need it at the same time build it once. Knows nothing of what is done with it. The cache is outside the
@@ -53,6 +53,7 @@ class Recipe:
 
 CONTROL_PLANE = Recipe("controlplane", "Control plane", versioned=True)
 VIRTUAL_NODE = Recipe("virtualnode", "Virtual node")
+HELM = Recipe("helm", "Helm")
 
 
 class CannotBuild(RuntimeError):
