@@ -97,9 +97,9 @@ class Aci:
         answer: dict[str, Any] = await self.request("GET", "/groups")
         return answer
 
-    async def reset(self) -> None:
-        """Everything as at the start: no groups, books, faults or changed options."""
-        await self.request("POST", "/reset")
+    async def reset(self, **changes: Any) -> None:
+        """Everything as at the start: no groups, books or faults; with these options in place of those of the start."""
+        await self.request("POST", "/reset", changes)
 
     async def add_fault(self, kind: str, **how: Any) -> None:
         """A fault from now on: see testbed/aci/faults.py."""

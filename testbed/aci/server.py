@@ -8,7 +8,7 @@ timer and, in exec mode, the processes. The steering (paths without ``/subscript
     GET  /statistics                   what is used, the most that ever was, what was asked and refused
     GET  /requests                     the last creates and deletes, with times and answers
     GET  /groups                       every group: how far it is, how often it was asked for
-    POST /reset                        everything as at the start: no groups, books, faults or changed options
+    POST /reset                        everything as at the start: no groups, books or faults; options may be given
     GET, POST, DELETE  /faults         see testbed/aci/faults.py; DELETE removes all
     GET, PATCH  /options               see testbed/aci/options.py; limits and times from now on
     POST /groups/NAME/maintenance      stops its containers with {"code": 7147} and starts them again
@@ -284,10 +284,12 @@ class Server:
         ]
         return web.json_response({"groups": told, "reads": dict(self.region.reads_of)})
 
-    async def reset(self, _: web.Request) -> web.Response:
-        """A new region, with the options of the start."""
+    async def reset(self, request: web.Request) -> web.Response:
+        """A new region, with the options of the start, or with others in place of some of them."""
+        told = await request.json() if request.can_read_body else {}
+        new = options.changed(self._at_start, told)
         acts: list[Act] = [Stop(each) for each in self.region.groups.values()]
-        self.region = Region(self._at_start, executes=self.region.executes)
+        self.region = Region(new, executes=self.region.executes)
         self._forgotten = 0
         await self._do(acts)
         return web.Response(status=204)

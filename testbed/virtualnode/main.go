@@ -41,8 +41,8 @@ const (
 	kubeletVersion = "v1.25.0-vk-azure-aci-1.6.4"
 	// workers is the provider's own number of pods that are worked on at a time.
 	workers = 50
-	// armHost is never resolved: requests to it are sent to ACI_URL.
-	armHost = "management.invalid"
+	// armHost is in the texts of errors, as on Azure. It is never asked: requests are sent to ACI_URL.
+	armHost = "management.azure.com"
 )
 
 // toLoopback sends what is meant for Azure to the stand-in. The SDK refuses to send a token over plain HTTP, so the
