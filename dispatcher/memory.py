@@ -82,6 +82,8 @@ class Memory:
     sightings: dict[str, Sighting] = field(default_factory=dict)
     """What was seen of each Job that has an entry, closing ones included."""
     job_of_pod: dict[str, str] = field(default_factory=dict)
+    listed_stopped: set[str] = field(default_factory=set)
+    """Stopped Jobs with pods that nobody had seen, of which a consistent list was taken since."""
     records: dict[str, str] = field(default_factory=dict)
     """Uids of the records that stand in the store, by name."""
     inflight: InFlight = field(default_factory=InFlight)

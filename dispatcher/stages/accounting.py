@@ -17,11 +17,13 @@ from dispatcher.core.ledger import Entry
 from dispatcher.core.observations import GroupSeen, PodPhase, PodSeen
 from dispatcher.memory import Memory
 from dispatcher.ports import Ports
+from dispatcher.stages import watching
 
 
 async def account(memory: Memory, ports: Ports) -> None:
     """Notes, charges and settles for every paid entry that something has happened to."""
     now = ports.clock.now()
+    await _look_for_unseen(memory, ports)
     entries = memory.draft.entries
     paid = [name for name in sorted(memory.dirty) if name in entries and entries[name].paid]
     for name in paid:
@@ -33,6 +35,30 @@ async def account(memory: Memory, ports: Ports) -> None:
     for name in open_money:
         _charge(memory, ports, name, memory.sight(name), groups, now)
         _settle(memory, ports, name, memory.sight(name), groups, now)
+
+
+async def _look_for_unseen(memory: Memory, ports: Ports) -> None:
+    """A pod that the Job has counted and we have not seen may have come and gone, or its news may be late: then it is
+    there, with its address. A consistent list says which, once, before any is written off."""
+    in_doubt = [
+        name
+        for name in sorted(memory.dirty)
+        if (entry := memory.draft.entries.get(name)) is not None and entry.paid and _is_in_doubt(memory, entry)
+    ]
+    if not in_doubt:
+        return
+    watching.relist(memory, await ports.cluster.list_all())
+    memory.listed_stopped.update(in_doubt)
+
+
+def _is_in_doubt(memory: Memory, entry: Entry) -> bool:
+    sight = memory.sight(entry.name)
+    if not entry.may_come or entry.name in memory.listed_stopped or not is_stopped(sight):
+        return False
+    if sight.confirmed_stopped:
+        return False  # a list has shown it stopped
+    unknown = sum(1 for uid in sight.pods if uid not in entry.pods and uid not in sight.dropped)
+    return _unseen(entry, sight) > unknown
 
 
 def _note(memory: Memory, name: str, sight: Sighting, now: datetime) -> None:

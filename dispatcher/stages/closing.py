@@ -6,6 +6,8 @@ start without it. Finished pods of the virtual node go as soon as they are noted
 
 from __future__ import annotations
 
+from functools import partial
+
 from dispatcher.core.addresses import deletes_left
 from dispatcher.core.budgets import LAUNCH_GRACE
 from dispatcher.core.jobs import attempt_name
@@ -38,9 +40,12 @@ def close(memory: Memory, ports: Ports) -> None:
 async def clear_away(memory: Memory, ports: Ports, policy: Policy) -> None:
     """Deletes finished pods, closed attempts, powerless latecomers and records of launches that were given up."""
     await _delete_finished_pods(memory, ports, policy)
-    for name, entry in list(memory.ledger.entries.items()):
-        if entry.state is EntryState.CLOSING and name in memory.dirty and name in memory.draft.entries:
-            await _clear(memory, ports, entry)
+    closing = [
+        entry
+        for name, entry in memory.ledger.entries.items()
+        if entry.state is EntryState.CLOSING and name in memory.dirty and name in memory.draft.entries
+    ]
+    await ports.together([partial(_clear, memory, ports, entry) for entry in closing])
     for name in list(memory.strays):
         await _delete_stray(memory, ports, name)
     for name in list(memory.latecomers):
@@ -108,6 +113,7 @@ def _drop(memory: Memory, ports: Ports, entry: Entry) -> None:
         for uid in sight.pods:
             memory.job_of_pod.pop(uid, None)
     memory.probes.discard(entry.name)
+    memory.listed_stopped.discard(entry.name)
     ports.events.emit(
         "attempt.closed",
         job=entry.name,
