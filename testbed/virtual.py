@@ -128,12 +128,12 @@ class VirtualNode:
 
     name = VIRTUAL_NODE_NAME
 
-    def __init__(self, plane: ControlPlane, options: Options, binary: Path, execute_in: Path | None) -> None:
+    def __init__(self, plane: ControlPlane, options: Options, binary: Path, cwd: Path) -> None:
         self.plane = plane
         self.folder = plane.folder / "virtual-node"
         self._options = options
         self._binary = binary
-        self._execute_in = execute_in
+        self._cwd = cwd
         self._pipe = ParentPipe.opened()
         self.programs: dict[str, Program] = {}
         (self._kubelet_port,) = free_ports(1)
@@ -142,23 +142,21 @@ class VirtualNode:
     @classmethod
     @asynccontextmanager
     async def started(
-        cls, plane: ControlPlane, options: Options | None = None, *, execute_in: Path | None = None
+        cls, plane: ControlPlane, options: Options | None = None, *, cwd: Path = ROOT
     ) -> AsyncIterator[VirtualNode]:
-        """A virtual node that is ready, and gone afterwards. With ``execute_in`` containers run as processes, which
-        start in that folder. Raises CannotBuild, DidNotStart."""
-        virtual = await cls.start(plane, options, execute_in=execute_in)
+        """A virtual node that is ready, and gone afterwards. Where ``options.executes``, containers run as processes
+        that start in ``cwd``. Raises CannotBuild, DidNotStart."""
+        virtual = await cls.start(plane, options, cwd=cwd)
         try:
             yield virtual
         finally:
             await virtual.remove()
 
     @classmethod
-    async def start(
-        cls, plane: ControlPlane, options: Options | None = None, *, execute_in: Path | None = None
-    ) -> VirtualNode:
+    async def start(cls, plane: ControlPlane, options: Options | None = None, *, cwd: Path = ROOT) -> VirtualNode:
         """As :meth:`started`, but whoever calls it closes it."""
         binary = await asyncio.to_thread(ensure_binary, VIRTUAL_NODE)
-        virtual = cls(plane, options or Options(), binary, execute_in)
+        virtual = cls(plane, options or Options(), binary, cwd)
         try:
             await virtual._start()
         except BaseException:
@@ -181,8 +179,7 @@ class VirtualNode:
         ready = self.folder / "aci-port"
         ready.unlink(missing_ok=True)
         arguments = [f"--options={self._options.to_json()}", f"--ready={ready}"]
-        if self._execute_in is not None:
-            arguments += [f"--exec={self.folder / 'groups'}", f"--cwd={self._execute_in}"]
+        arguments += [f"--folder={self.folder}", f"--cwd={self._cwd}"]
         # Containers find the programs of this environment, and of the system.
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
         self.programs["aci"] = Program(

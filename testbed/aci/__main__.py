@@ -1,9 +1,9 @@
 """The stand-in as a command: listens on loopback until it is told to end, or until its starter is gone.
 
-    python -m testbed.aci [--port 0] [--options '{"groups_max": 20}'] [--exec FOLDER] [--ready FILE]
+    python -m testbed.aci [--port 0] [--options '{"groups_max": 20}'] [--folder FOLDER] [--cwd FOLDER] [--ready FILE]
 
-Decides nothing of what ACI does. ``--exec`` runs containers' commands as processes, in that folder. The port is written
-to ``--ready``, or printed, once it listens.
+Decides nothing of what ACI does. With the option ``executes``, containers' files and logs are in ``--folder`` and their
+processes start in ``--cwd``. The port is written to ``--ready``, or printed, once it listens.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ PARENT_PIPE = "CONTROLPLANE_PARENT_PIPE"
 def main(
     port: Annotated[int, typer.Option(help="0: any that is free.")] = 0,
     options: Annotated[str, typer.Option(help="Fields of testbed/aci/options.py that differ, as JSON.")] = "{}",
-    exec_in: Annotated[Path | None, typer.Option("--exec", help="Run containers as processes in this folder.")] = None,
-    exec_cwd: Annotated[Path | None, typer.Option("--cwd", help="Where those processes start; else here.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where files of containers that run are.")] = None,
+    cwd: Annotated[Path | None, typer.Option(help="Where containers that run start; else here.")] = None,
     ready: Annotated[Path | None, typer.Option(help="A file that the port is written to.")] = None,
 ) -> None:
     """A stand-in for Azure Container Instances on loopback: refuses as Azure does, and meters every group."""
@@ -43,22 +43,17 @@ def main(
     except ValueError as error:
         print(f"--options: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
-    if exec_in is not None:
-        exec_in.mkdir(parents=True, exist_ok=True)
-    asyncio.run(_serve(given, port, exec_in, exec_cwd or Path.cwd(), ready))
+    with tempfile.TemporaryDirectory(prefix="aci-", dir=folder) as files:
+        asyncio.run(_serve(given, port, Path(files), cwd or Path.cwd(), ready))
 
 
-async def _serve(options: Options, port: int, exec_in: Path | None, exec_cwd: Path, ready: Path | None) -> None:
+async def _serve(options: Options, port: int, files: Path, cwd: Path, ready: Path | None) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     _end_with_parent(lambda: loop.call_soon_threadsafe(ended.set))
-    region = Region(options, executes=exec_in is not None)
-    folder = None
-    if exec_in is not None:
-        folder = Path(tempfile.mkdtemp(prefix="groups-", dir=exec_in))
-    server = Server(region, None if folder is None else lambda it: Execution(folder, exec_cwd, it.exited))
+    server = Server(Region(options), lambda it: Execution(files, cwd, it.exited))
     runner = web.AppRunner(server.application(), access_log=None)
     await runner.setup()
     try:

@@ -1,8 +1,8 @@
 """Containers as processes of this machine: their command, environment, volumes, logs and exit codes are real.
 
 Decides how a container becomes a process. Knows nothing of groups' phases, money or HTTP. There is no image and no file
-system of its own: the command is found on this machine's PATH, and where the container's environment or command begins
-with the path of a mount, or has it after a ``=`` or ``:``, the folder that holds the volume stands in its place.
+system of its own: the command is found on this machine's PATH, and wherever a word of the container's environment or
+command begins with the path of a mount, the folder that holds the volume stands in its place.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def placed(text: str, places: Mapping[str, str]) -> str:
     """The text with paths of mounts replaced, the longest first."""
     for path in sorted(places, key=len, reverse=True):
         place = places[path].replace("\\", r"\\")
-        text = re.sub(rf"(^|[=:]){re.escape(path.rstrip('/'))}(?=$|/|:)", rf"\g<1>{place}", text)
+        text = re.sub(rf"(^|[\s=:,'\"(<>]){re.escape(path.rstrip('/'))}(?![\w.-])", rf"\g<1>{place}", text)
     return text
 
 

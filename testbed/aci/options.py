@@ -47,6 +47,8 @@ class Options:
     body_bytes_max: int = 4 * 1024 * 1024
     """Beyond it 413 is answered. Azure publishes no figure for groups: ours."""
 
+    executes: bool = False
+    """Whether containers' commands run as processes; else containers do what their environment tells."""
     prepare_seconds: float = 1.0
     """From the acceptance to the start of the pull: a place is found and joined to the subnet. Ours: on Azure about
     50 s in a virtual network."""

@@ -51,10 +51,9 @@ class Peaks:
 
 @dataclass(slots=True)
 class Region:
-    """All of it. ``executes``: code is run by someone else."""
+    """All of it. Where ``options.executes``, code is run by someone else, who is told by acts."""
 
     options: Options
-    executes: bool = False
     groups: dict[str, Group] = field(default_factory=dict)
     gone: list[Group] = field(default_factory=list)
     """Groups of the past, for the bill."""
@@ -273,7 +272,7 @@ class Region:
             now,
             timedelta(seconds=pull),
             timedelta(seconds=options.restart_seconds),
-            self.executes,
+            options.executes,
             containers,
         )
         group.changes_at = now + timedelta(seconds=options.prepare_seconds)

@@ -48,11 +48,11 @@ def utc_now() -> datetime:
 
 
 class Server:
-    """One region behind HTTP. ``execution``: code runs, in place of what containers are told to do."""
+    """One region behind HTTP, and what runs code for it."""
 
-    def __init__(self, region: Region, execution_of: Callable[[Server], Execution] | None = None) -> None:
+    def __init__(self, region: Region, execution_of: Callable[[Server], Execution]) -> None:
         self.region = region
-        self.execution = execution_of(self) if execution_of else None
+        self.execution = execution_of(self)
         self._changed = asyncio.Event()
         self._at_start = region.options
         self._forgotten = 0
@@ -91,8 +91,7 @@ class Server:
         timer.cancel()
         with suppress(asyncio.CancelledError):
             await timer
-        if self.execution:
-            await self.execution.close()
+        await self.execution.close()
 
     # --- time and code ------------------------------------------------------------------------------------------------
 
@@ -108,8 +107,6 @@ class Server:
 
     async def _do(self, acts: list[Act]) -> None:
         self._changed.set()
-        if self.execution is None:
-            return
         for act in acts:
             await self.execution.do(act)
         for group in self.region.gone[self._forgotten :]:
@@ -208,7 +205,7 @@ class Server:
             raise wording.not_found(f"{name}/containers/{request.match_info['container']}", resource_group)
         container = found[0]
         text = container.told.log if container.starts else ""
-        if self.execution:
+        if group.executes:
             text = self.execution.log(group, container.definition.name)
         lines = text.splitlines(keepends=True)
         if container.state is State.TERMINATED:
@@ -289,7 +286,7 @@ class Server:
         told = await request.json() if request.can_read_body else {}
         new = options.changed(self._at_start, told)
         acts: list[Act] = [Stop(each) for each in self.region.groups.values()]
-        self.region = Region(new, executes=self.region.executes)
+        self.region = Region(new)
         self._forgotten = 0
         await self._do(acts)
         return web.Response(status=204)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from virtual_kit import NEVER, Here, container, spec
+from virtual_kit import spec as pods_spec
 
 Shown = Callable[[Here, str], Awaitable[dict[str, Any]]]
 
@@ -70,8 +71,8 @@ class Case:
     spec: Mapping[str, Any] = field(default_factory=spec)
 
 
-def _fault(name: str, meaning: str, kind: str, **how: Any) -> Case:
-    return Case(name, meaning, failed, {"kind": kind, **how})
+def _fault(name: str, meaning: str, kind: str, spec: Mapping[str, Any] | None = None, **how: Any) -> Case:
+    return Case(name, meaning, failed, {"kind": kind, **how}, spec or pods_spec())
 
 
 def _with(base: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -99,7 +100,8 @@ CASES = (
     _fault("transitioning", "another operation on the group is under way", "transitioning"),
     _fault("server-timeout", "no answer in time, nothing created", "server_timeout"),
     _fault("accepted-but-503", "no answer in time, and the group runs", "accepted_but_503"),
-    _fault("accepted-then-retried", "as before, but the SDK's own retry found the group", "accepted_but_503", times=1),
+    _fault("accepted-then-retried", "as before, but the SDK's own retry found the group", "accepted_but_503", times=1,
+           spec=spec(container(image_mb=170))),
     _fault("forbidden", "no right to create groups", "forbidden"),
     _fault("may-not-join", "no right to the subnet", "may_not_join"),
     _fault("too-large", "the definition is too big", "too_large"),

@@ -205,8 +205,7 @@ def test_trouble_with_the_network_is_repairing_and_told() -> None:
 
 
 def test_code_that_is_run_by_someone_else_ends_when_they_say_so() -> None:
-    world = region()
-    world.executes = True
+    world = region(executes=True)
     group = create(world, "one", 0, container(STANDIN_RUN_SECONDS="1"))
     acts = world.advance(at(2))
     (start,) = acts
@@ -218,8 +217,7 @@ def test_code_that_is_run_by_someone_else_ends_when_they_say_so() -> None:
 
 
 def test_the_end_of_an_older_run_means_nothing() -> None:
-    world = region()
-    world.executes = True
+    world = region(executes=True)
     group = create(world, "one", 0)
     (start,) = world.advance(at(2))
     assert isinstance(start, Start)
@@ -235,8 +233,7 @@ def test_the_end_of_an_older_run_means_nothing() -> None:
 
 
 def test_code_that_ends_early_when_it_is_told_to_stop_is_paid_until_then() -> None:
-    world = region(stop_seconds=30, delete_seconds=40)
-    world.executes = True
+    world = region(stop_seconds=30, delete_seconds=40, executes=True)
     group = create(world, "one", 0)
     (start,) = world.advance(at(2))
     assert isinstance(start, Start)
