@@ -32,10 +32,11 @@ class AddressBook:
             (policy.creates_per_hour - ledger.creates.count(now, ONE_HOUR) - may_come, ONE_HOUR),
         )
         self._paid, self._used, self._now = paid, ledger.creates, now
+        self._policy = policy
 
     def fit(self, requests: Resources) -> tuple[int, HoldReason]:
         """How many more groups of that size, and what stops there being more."""
-        cpu_millis = billed(requests).cpu_millis
+        cpu_millis = group_cpu_millis(self._policy.of_group(requests))
         limits = (
             (self._addresses, HoldReason.SUBNET_ADDRESSES),
             (self._groups, HoldReason.ACI_GROUP_QUOTA),
@@ -59,12 +60,12 @@ class AddressBook:
         """Uses up room for so many groups."""
         self._addresses -= count
         self._groups -= count
-        self._cpu_millis -= billed(requests).cpu_millis * count
+        self._cpu_millis -= group_cpu_millis(self._policy.of_group(requests)) * count
         self._creates -= count
 
 
 def group_cpu_millis(requests: Resources) -> int:
-    """What one group counts against the core quota."""
+    """What one group of that size counts against the core quota."""
     return billed(requests).cpu_millis
 
 

@@ -1,12 +1,12 @@
 """A launch as a Kubernetes Job: the manifest, as plain data.
 
 Decides what the Job looks like and how long it may take. Knows nothing of who creates it. The same manifest goes to
-the Kubernetes API and to the embedded cluster. What the placement profiles differ in stands in :class:`JobShape`.
+the Kubernetes API and to the embedded cluster. What places differ in is their :class:`Profile`.
 
 Facts it is made from: on the v1 virtual node a refused create looks like a failed pod and exit codes are lost, so
 every failed index comes back to the dispatcher (backoffLimitPerIndex 0) and neither podFailurePolicy nor
 podReplacementPolicy may be used; on nodes the Job controller retries and ignores disruptions. Requests equal limits
-(ACI refuses limits above requests), CPU is a multiple of 10m, memory is written in decimal units, the command is
+(ACI refuses limits above requests), rounded up to the steps of the place, memory in decimal units; the command is
 always set, service links and the API token are off.
 """
 
@@ -18,18 +18,24 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dispatcher.core.observations import PLACEMENT_ANNOTATION
+from dispatcher.core.profiles import NODES, VIRTUAL_NODE_V1, Profile
 from dispatcher.core.trace import TraceContext
 from dispatcher.core.units import to_text, whole_seconds
 from dispatcher.core.work import Placement, Task
 
 FINALIZER = "burst-dispatcher.io/settle-before-forgetting"
 ITEMS_PATH = "/var/run/burst/items"
+POD_UID = "BURST_POD_UID"
+"""The variable that tells a pod which one it is."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_JOB = "burst-dispatcher.io/job"
 ANNOTATION_RECORD_UID = "burst-dispatcher.io/record-uid"
 ANNOTATION_DIGEST = "burst-dispatcher.io/items-digest"
 ANNOTATION_EPOCH = "burst-dispatcher.io/epoch"
 ANNOTATION_SEQUENCE_NUMBERS = "burst-dispatcher.io/sequence-numbers"
+
+PROFILES: Mapping[Placement, Profile] = {Placement.NODE_POOL: NODES, Placement.VIRTUAL_NODE: VIRTUAL_NODE_V1}
+"""What a placement is where operators have chosen no other profile."""
 
 BACKOFF_FIRST = timedelta(seconds=10)
 """The Job controller's wait before it makes an index's second pod; it doubles from there."""
@@ -63,15 +69,23 @@ def backoff_total(retries: int) -> timedelta:
     return sum(waits, start=timedelta(0))
 
 
-def shape_of(task: Task, *, placement: Placement, completions: int, parallelism: int, allowance_left: int) -> JobShape:
+def shape_of(
+    task: Task,
+    *,
+    placement: Placement,
+    completions: int,
+    parallelism: int,
+    allowance_left: int,
+    profile: Profile | None = None,
+) -> JobShape:
     """Deadline = start deadline + waves x item timeout x tries inside the Job + their back-off, in whole seconds.
 
     Where one pod follows another each of them has its own start to wait for.
-    ``allowance_left`` is how many failures the most tried item may still have; on the virtual node the dispatcher
-    itself carries the retries out, so that the Job makes none.
+    ``allowance_left`` is how many failures the most tried item may still have; where the profile says so (v1) the
+    dispatcher itself carries the retries out, and the Job makes none. No profile: the placement's usual one.
     """
     at_once = min(parallelism, completions)
-    retries = allowance_left if placement is Placement.NODE_POOL else 0
+    retries = allowance_left if (profile or PROFILES[placement]).retries_in_job else 0
     waves = -(-completions // at_once)
     starts_once = placement is Placement.VIRTUAL_NODE and waves == 1
     per_try = task.item_timeout if starts_once else task.item_timeout + task.start_deadline
@@ -79,55 +93,46 @@ def shape_of(task: Task, *, placement: Placement, completions: int, parallelism:
     return JobShape(completions, at_once, retries, timedelta(seconds=whole_seconds(span)))
 
 
-def _memory_text(memory_bytes: int) -> str:
-    return f"{-(-memory_bytes // 10**6)}M"
+def _scheduling(profile: Profile) -> dict[str, Any]:
+    placed: dict[str, Any] = {}
+    if profile.node_selector:
+        placed["nodeSelector"] = dict(profile.node_selector)
+    if profile.tolerations:
+        placed["tolerations"] = [dict(each) for each in profile.tolerations]
+    if profile.keep_off:
+        required = {"nodeSelectorTerms": [{"matchExpressions": [dict(each) for each in profile.keep_off]}]}
+        placed["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    return placed
 
 
-def _cpu_text(cpu_millis: int) -> str:
-    return f"{-(-cpu_millis // 10) * 10}m"
-
-
-def _scheduling(placement: Placement) -> dict[str, Any]:
-    if placement is Placement.VIRTUAL_NODE:
-        return {
-            "nodeSelector": {
-                "kubernetes.io/role": "agent",
-                "kubernetes.io/os": "linux",
-                "type": "virtual-kubelet",
-            },
-            "tolerations": [
-                {"key": "virtual-kubelet.io/provider", "operator": "Exists"},
-                {"key": "azure.com/aci", "effect": "NoSchedule"},
-            ],
-        }
-    keep_off = {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet"]}
-    required = {"nodeSelectorTerms": [{"matchExpressions": [keep_off]}]}
-    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
-    return {"nodeSelector": {"kubernetes.io/os": "linux"}, "affinity": affinity}
-
-
-def _environment(task: Task, batch_id: str, attempt: int, trace: TraceContext | None) -> list[dict[str, Any]]:
+def _environment(
+    task: Task, profile: Profile, batch_id: str, attempt: int, trace: TraceContext | None
+) -> list[dict[str, Any]]:
     own = {"BURST_ITEMS_DIR": ITEMS_PATH, "BURST_BATCH": batch_id, "BURST_ATTEMPT": str(attempt)}
     if trace is not None:
         own["TRACEPARENT"] = trace.traceparent
         if trace.tracestate is not None:
             own["TRACESTATE"] = trace.tracestate
-    return [{"name": name, "value": value} for name, value in {**task.env, **own}.items()]
+    variables: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in {**task.env, **own}.items()]
+    if profile.pod_uid_by_field:
+        variables = [each for each in variables if each["name"] != POD_UID]
+        variables.append({"name": POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}})
+    return variables
 
 
 def _pod_spec(
-    task: Task, *, placement: Placement, batch_id: str, attempt: int, trace: TraceContext | None
+    task: Task, *, profile: Profile, batch_id: str, attempt: int, trace: TraceContext | None
 ) -> dict[str, Any]:
     requests = {
-        "cpu": _cpu_text(task.requests.cpu_millis),
-        "memory": _memory_text(task.requests.memory_bytes),
+        "cpu": profile.cpu_text(task.requests.cpu_millis),
+        "memory": profile.memory_text(task.requests.memory_bytes),
     }
     container: dict[str, Any] = {
         "name": "worker",
         "image": task.image,
         "command": list(task.command),
         "args": list(task.args),
-        "env": _environment(task, batch_id, attempt, trace),
+        "env": _environment(task, profile, batch_id, attempt, trace),
         "resources": {"requests": requests, "limits": dict(requests)},
         "volumeMounts": [{"name": "items", "mountPath": ITEMS_PATH, "readOnly": True}],
     }
@@ -141,9 +146,9 @@ def _pod_spec(
         "automountServiceAccountToken": False,
         "containers": [container],
         "volumes": [volume],
-        **_scheduling(placement),
+        **_scheduling(profile),
     }
-    if placement is Placement.NODE_POOL:
+    if profile.pod_deadline_counts:
         # v1 ignores the pod's own deadline; there the Job's deadline is what ends it.
         spec["activeDeadlineSeconds"] = whole_seconds(task.start_deadline + task.item_timeout)
     if task.image_pull_secrets:
@@ -165,13 +170,16 @@ def manifest(
     attempt: int,
     sequence_numbers: tuple[int, ...],
     trace: TraceContext | None = None,
+    profile: Profile | None = None,
 ) -> dict[str, Any]:
     """The Job, exactly as it is to be created but for what is only known then (record uid, epoch, time to stop).
+
+    ``profile`` is what the placement is like; None: the placement's usual one.
 
     ``trace`` is the only item's where the Job has one: all its pods share their variables, so that the traces of
     several stand in their files alone.
     """
-    name = attempt_name(batch_id, attempt)
+    name, place = attempt_name(batch_id, attempt), profile or PROFILES[placement]
     labels = {**task.labels, LABEL_MANAGED_BY: "burst-dispatcher", LABEL_JOB: name}
     spec: dict[str, Any] = {
         "completionMode": "Indexed",
@@ -181,10 +189,11 @@ def manifest(
         "activeDeadlineSeconds": whole_seconds(shape.deadline),
         "template": {
             "metadata": {"labels": dict(labels)},
-            "spec": _pod_spec(task, placement=placement, batch_id=batch_id, attempt=attempt, trace=trace),
+            "spec": _pod_spec(task, profile=place, batch_id=batch_id, attempt=attempt, trace=trace),
         },
     }
-    if placement is Placement.NODE_POOL:
+    if place.exit_codes_count and placement is Placement.NODE_POOL:
+        # Where pods are paid for, one that is replaced without being counted is a group more than was set aside.
         spec["podFailurePolicy"] = _IGNORE_DISRUPTION
     return {
         "apiVersion": "batch/v1",

@@ -11,8 +11,9 @@ from datetime import timedelta
 
 from dispatcher.core.budgets import Budget
 from dispatcher.core.pricing import Rates
+from dispatcher.core.profiles import NODES, VIRTUAL_NODE_V1, Profile
 from dispatcher.core.units import Resources
-from dispatcher.core.work import Task
+from dispatcher.core.work import Placement, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class NodePoolPolicy:
     """Left free on every node for other workloads."""
     pods_max: int | None = None
     """At most so many of our pods on all nodes together; None: whatever fits."""
+    profile: Profile = NODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,11 @@ class VirtualNodePolicy:
     rates: Rates = field(default_factory=Rates)
     tail: timedelta = timedelta(seconds=180)
     """By how much a group may outlive its pod; 180 s fits Jobs of up to 100 pods."""
+    profile: Profile = VIRTUAL_NODE_V1
+
+    def of_group(self, requests: Resources) -> Resources:
+        """What a pod's group has and bills: what the pod requests, and what the place adds."""
+        return requests + self.profile.surcharge
 
     @property
     def addresses_max(self) -> int:
@@ -96,3 +103,9 @@ class Policy:
     launches_per_cycle_max: int = 50
     tenant_weights: Mapping[str, int] = field(default_factory=dict)
     """Shares between tenants when there is not room for all; 1 where none is named."""
+
+    def profile_of(self, placement: Placement) -> Profile:
+        """What the placement is like."""
+        if placement is Placement.NODE_POOL:
+            return self.node_pool.profile
+        return self.virtual_node.profile if self.virtual_node else VIRTUAL_NODE_V1

@@ -3,7 +3,8 @@
 Decides how a pod's requests become a price. Knows nothing of budgets or of how long anything runs.
 
 ACI bills what a pod requests, as the v1 connector truncates it: CPU to 0.01, memory to 0.1 decimal GB, never less than
-one step of either. What a pod requests is what its manifest says: CPU rounded up to 10m, memory to whole megabytes.
+one step of either. What a pod requests is what its manifest says, and that is rounded up to the same steps; where a
+profile rounds to finer ones, less is billed than is reckoned here, never more.
 Default rates are the Linux figures of the product's brief (per second: $0.000012 a vCPU, $0.0000013 a GB); the East US
 list price of autumn 2026 is 5 to 7 percent lower.
 """
@@ -16,7 +17,6 @@ from datetime import timedelta
 from dispatcher.core.units import Money, Resources, whole_seconds
 
 _CPU_STEP_MILLIS = 10
-_MANIFEST_STEP_BYTES = 10**6
 _MEMORY_STEP_BYTES = 10**8
 
 
@@ -29,10 +29,9 @@ class Rates:
 
 
 def billed(requests: Resources) -> Resources:
-    """The request as it is billed: as the manifest has it, truncated to the connector's steps, at least one of each."""
+    """The request as it is billed: as the manifest has it, in the connector's steps, at least one of each."""
     cpu_steps = max(1, -(-requests.cpu_millis // _CPU_STEP_MILLIS))
-    asked_bytes = -(-requests.memory_bytes // _MANIFEST_STEP_BYTES) * _MANIFEST_STEP_BYTES
-    memory_steps = max(1, asked_bytes // _MEMORY_STEP_BYTES)
+    memory_steps = max(1, -(-requests.memory_bytes // _MEMORY_STEP_BYTES))
     return Resources(cpu_steps * _CPU_STEP_MILLIS, memory_steps * _MEMORY_STEP_BYTES)
 
 

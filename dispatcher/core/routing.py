@@ -174,6 +174,7 @@ class Room:
             completions=completions,
             parallelism=slots,
             allowance_left=demand.allowance_left,
+            profile=self._policy.node_pool.profile,
         )
         self.nodes.take(task.requests, slots)
         return Placed(Placement.NODE_POOL, shape, NO_MONEY, Why.NODES_HAVE_ROOM)
@@ -223,7 +224,7 @@ class Room:
         shape = shape_of(
             task, placement=Placement.VIRTUAL_NODE, completions=count, parallelism=at_once, allowance_left=0
         )
-        return WorstCase(shape, group_rate(task.requests, profile.rates), profile.tail)
+        return WorstCase(shape, group_rate(profile.of_group(task.requests), profile.rates), profile.tail)
 
     def _place_on_virtual_node(self, demand: Demand, addresses: AddressBook, worst: WorstCase) -> Placed:
         self._money.take(demand.spender, worst, self._now)

@@ -7,7 +7,7 @@ come in one answer. A new place needs a file, and no code. Knows nothing of how 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -16,6 +16,9 @@ from typing import Any
 
 import yaml
 
+from dispatcher.core.profiles import MEGABYTE
+from dispatcher.core.profiles import Profile as Place
+from dispatcher.core.units import Resources
 from dispatcher.judge.findings import RULES, Level
 from dispatcher.judge.workloads import Limits, mapping, sequence, text
 
@@ -41,29 +44,15 @@ class BadProfile(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One kind of place."""
+    """One kind of place: how it is launched to, and what is refused there."""
 
     name: str
     title: str
     rules: Mapping[str, Level]
     """The rules that hold there, by id, and how strictly."""
     limits: Limits
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerations: tuple[Mapping[str, str], ...] = ()
-    keep_off: tuple[Mapping[str, Any], ...] = ()
-    """Terms that a node must satisfy."""
-    retries: str = "job_controller"
-    """Who tries a failed item again: ``job_controller`` within the Job, ``dispatcher`` as a new attempt."""
-    exit_codes_count: bool = True
-    pod_deadline_counts: bool = True
-    """Whether the pod's own activeDeadlineSeconds is obeyed."""
-    pod_uid_by_field: bool = True
-    surcharge_cpu_millis: int = 0
-    """What the place adds to every pod's bill, processor."""
-    surcharge_memory_mb: int = 0
-    """Likewise, memory in megabytes (10^6 bytes)."""
-    cpu_step_millis: int = 1
-    memory_step_mb: int = 1
+    place: Place
+    """What a launch must know of it."""
 
 
 def profile_of(data: Any, parent: Profile | None = None) -> Profile:
@@ -73,10 +62,9 @@ def profile_of(data: Any, parent: Profile | None = None) -> Profile:
     mistakes = list(_mistakes(data))
     if mistakes:
         raise BadProfile(mistakes)
-    base = parent or Profile("", "", {}, Limits())
+    base = parent or Profile("", "", {}, Limits(), Place(""))
     levels = {str(key): Level(value) for key, value in mapping(data.get("rules")).items() if value != "off"}
     off = {key for key, value in mapping(data.get("rules")).items() if value == "off" or value is False}
-    surcharge, rounding = mapping(data.get("surcharge")), mapping(data.get("rounding"))
     limits = Limits(
         counts={**base.limits.counts, **mapping(data.get("counts"))},
         words={
@@ -92,17 +80,27 @@ def profile_of(data: Any, parent: Profile | None = None) -> Profile:
         title=str(data.get("title", base.title)),
         rules={key: value for key, value in {**base.rules, **levels}.items() if key not in off},
         limits=limits,
+        place=_place(data, base.place),
+    )
+
+
+def _place(data: Mapping[str, Any], base: Place) -> Place:
+    surcharge, rounding = mapping(data.get("surcharge")), mapping(data.get("rounding"))
+    return Place(
+        name=str(data["name"]),
         node_selector=_texts(data["node_selector"]) if "node_selector" in data else base.node_selector,
         tolerations=_all_texts(data["tolerations"]) if "tolerations" in data else base.tolerations,
         keep_off=tuple(map(mapping, data["keep_off"])) if "keep_off" in data else base.keep_off,
-        retries=str(data.get("retries", base.retries)),
+        retries_in_job=data["retries"] == "job_controller" if "retries" in data else base.retries_in_job,
         exit_codes_count=data.get("exit_codes_count", base.exit_codes_count),
         pod_deadline_counts=data.get("pod_deadline_counts", base.pod_deadline_counts),
         pod_uid_by_field=data.get("pod_uid_by_field", base.pod_uid_by_field),
-        surcharge_cpu_millis=surcharge.get("cpu_millis", base.surcharge_cpu_millis),
-        surcharge_memory_mb=surcharge.get("memory_mb", base.surcharge_memory_mb),
         cpu_step_millis=rounding.get("cpu_millis", base.cpu_step_millis),
-        memory_step_mb=rounding.get("memory_mb", base.memory_step_mb),
+        memory_step_bytes=rounding.get("memory_mb", base.memory_step_bytes // MEGABYTE) * MEGABYTE,
+        surcharge=Resources(
+            surcharge.get("cpu_millis", base.surcharge.cpu_millis),
+            surcharge.get("memory_mb", base.surcharge.memory_bytes // MEGABYTE) * MEGABYTE,
+        ),
     )
 
 

@@ -21,7 +21,9 @@ RESULT_REF_NAMES = ("id", "task", "tenant")
 RESERVED_ENV = ("JOB_COMPLETION_INDEX",)
 RESERVED_ENV_PREFIX = "BURST_"
 RESERVED_LABEL_PREFIXES = ("burst-dispatcher.io/", "app.kubernetes.io/managed-by", "batch.kubernetes.io/")
-OWN_ENV = ("BURST_ITEMS_DIR", "BURST_BATCH", "BURST_ATTEMPT", "BURST_STOP_AT", "TRACEPARENT", "TRACESTATE")
+OWN_ENV = (
+    "BURST_ITEMS_DIR", "BURST_BATCH", "BURST_ATTEMPT", "BURST_STOP_AT", "BURST_POD_UID", "TRACEPARENT", "TRACESTATE",
+)  # fmt: skip
 """What the dispatcher itself sets in every pod."""
 
 _DEFAULTS = Task(name="-", image="-", command=("-",), requests=Resources(0, 0))

@@ -24,7 +24,7 @@ from dispatcher.core.pricing import group_rate
 from dispatcher.core.records import Record, Ruling
 from dispatcher.core.retries import Tries
 from dispatcher.core.units import NO_MONEY
-from dispatcher.core.work import Placement, Task
+from dispatcher.core.work import Placement
 from dispatcher.errors import DispatcherError
 from dispatcher.memory import CREATE_SETTLES_IN, Memory, Tallies
 from dispatcher.ports import Answer, Created, Ports
@@ -62,7 +62,7 @@ async def _write_records(memory: Memory, ports: Ports, policy: Policy, plan: Pla
             fresh.append((wanted, _new_record(memory, ports, policy, wanted, now)))
             continue
         attempt = memory.attempts[wanted.retry]
-        record = replace(attempt.record, job=_manifest(policy.tasks[wanted.task], wanted, attempt.record))
+        record = replace(attempt.record, job=_manifest(policy, wanted, attempt.record))
         if await records.write_job(ports, attempt, record):
             openings.append(_Opening(wanted, attempt, _entry(memory, policy, wanted, record, now)))
     if fresh:
@@ -91,18 +91,19 @@ def _new_record(memory: Memory, ports: Ports, policy: Policy, wanted: Launch, no
         items=wanted.items,
         tries=(Tries(),) * len(wanted.items),
     )
-    return replace(record, job=_manifest(policy.tasks[wanted.task], wanted, record))
+    return replace(record, job=_manifest(policy, wanted, record))
 
 
-def _manifest(task: Task, wanted: Launch, record: Record) -> dict[str, object]:
+def _manifest(policy: Policy, wanted: Launch, record: Record) -> dict[str, object]:
     return manifest(
-        task,
+        policy.tasks[wanted.task],
         wanted.placed.shape,
         placement=wanted.placed.where,
         batch_id=record.batch,
         attempt=record.attempt,
         sequence_numbers=tuple(item.sequence_number for item in record.items),
         trace=record.items[0].trace if len(record.items) == 1 else None,
+        profile=policy.profile_of(wanted.placed.where),
     )
 
 
@@ -110,6 +111,8 @@ def _entry(memory: Memory, policy: Policy, wanted: Launch, record: Record, now: 
     profile = policy.virtual_node
     paid = wanted.placed.where is Placement.VIRTUAL_NODE and profile is not None
     requests = policy.tasks[wanted.task].requests
+    if profile is not None:
+        requests = profile.of_group(requests)
     return Entry(
         batch=record.batch,
         attempt=record.attempt,

@@ -1,5 +1,6 @@
 """A launch as a Job, and how long it may take."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from dispatcher.core.jobs import (
     FINALIZER,
     ITEMS_PATH,
     LABEL_JOB,
+    POD_UID,
     JobShape,
     attempt_name,
     backoff_total,
@@ -21,6 +23,8 @@ from dispatcher.core.jobs import (
     shape_of,
 )
 from dispatcher.core.observations import PLACEMENT_ANNOTATION
+from dispatcher.core.policy import VirtualNodePolicy
+from dispatcher.core.profiles import Profile
 from dispatcher.core.trace import TraceContext
 from dispatcher.core.units import Resources
 from dispatcher.core.work import Placement, Task
@@ -45,7 +49,8 @@ def worker_of(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment_of(job: dict[str, Any]) -> dict[str, str]:
-    return {variable["name"]: variable["value"] for variable in worker_of(job)["env"]}
+    """What is written there; what comes from a field of the pod is left out."""
+    return {variable["name"]: variable["value"] for variable in worker_of(job)["env"] if "value" in variable}
 
 
 # --- deadlines --------------------------------------------------------------------------------------------------------
@@ -103,18 +108,19 @@ def test_every_retry_of_every_index_may_make_a_pod() -> None:
 
 
 @pytest.mark.parametrize(
-    ("requests", "cpu", "memory"),
+    ("requests", "cpu", "memory", "memory_on_nodes"),
     [
-        (Resources(1000, 2 * 10**9), "1000m", "2000M"),
-        (Resources(15, 512 * 2**20), "20m", "537M"),
-        (Resources(500, 1), "500m", "1M"),
+        (Resources(1000, 2 * 10**9), "1000m", "2000M", "2000M"),
+        (Resources(15, 512 * 2**20), "20m", "600M", "537M"),
+        (Resources(500, 1), "500m", "100M", "1M"),
     ],
 )
-def test_cpu_is_a_multiple_of_10m_and_memory_decimal_never_less_than_asked(
-    requests: Resources, cpu: str, memory: str
+def test_requests_are_rounded_up_to_the_steps_of_the_place_and_never_less_than_asked(
+    requests: Resources, cpu: str, memory: str, memory_on_nodes: str
 ) -> None:
-    resources = worker_of(a_manifest(a_task(requests=requests)))["resources"]
-    assert resources["requests"] == {"cpu": cpu, "memory": memory}
+    task = a_task(requests=requests)
+    assert worker_of(a_manifest(task, VIRTUAL))["resources"]["requests"] == {"cpu": cpu, "memory": memory}
+    assert worker_of(a_manifest(task, NODES))["resources"]["requests"] == {"cpu": cpu, "memory": memory_on_nodes}
 
 
 @pytest.mark.parametrize("where", Placement)
@@ -174,6 +180,58 @@ def test_each_placement_is_where_its_pods_go() -> None:
 def test_only_nodes_know_a_deadline_of_the_pod_itself() -> None:
     assert pod_of(a_manifest(TASK, NODES))["activeDeadlineSeconds"] == 780
     assert "activeDeadlineSeconds" not in pod_of(a_manifest(TASK, VIRTUAL))
+
+
+@pytest.mark.parametrize("where", Placement)
+def test_a_pod_learns_its_uid_by_a_field_and_a_task_cannot_set_it(where: Placement) -> None:
+    env = worker_of(a_manifest(a_task(env={POD_UID: "forged"}), where))["env"]
+    assert [each for each in env if each["name"] == POD_UID] == [
+        {"name": POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
+    ]
+
+
+# --- other profiles ---------------------------------------------------------------------------------------------------
+
+ELSEWHERE = Profile(
+    name="elsewhere",
+    node_selector={"virtualization": "virtualnode2"},
+    tolerations=({"key": "virtual-kubelet.io/provider", "operator": "Exists", "effect": "NoSchedule"},),
+    pod_uid_by_field=False,
+    memory_step_bytes=10**9,
+    surcharge=Resources(100, 10**8),
+)
+
+
+def test_a_profile_says_where_pods_go_and_what_they_are_told() -> None:
+    job = manifest(
+        a_task(), a_shape(1), placement=VIRTUAL, batch_id="b1", attempt=1, sequence_numbers=(7,), profile=ELSEWHERE
+    )
+    pod = pod_of(job)
+    assert pod["nodeSelector"] == {"virtualization": "virtualnode2"}
+    assert pod["tolerations"] == [{"key": "virtual-kubelet.io/provider", "operator": "Exists", "effect": "NoSchedule"}]
+    assert "affinity" not in pod
+    assert POD_UID not in {each["name"] for each in worker_of(job)["env"]}
+    assert "activeDeadlineSeconds" in pod
+
+
+def test_where_pods_are_paid_for_none_is_replaced_without_being_counted() -> None:
+    job = manifest(
+        a_task(), a_shape(1), placement=VIRTUAL, batch_id="b1", attempt=1, sequence_numbers=(7,), profile=ELSEWHERE
+    )
+    assert "podFailurePolicy" not in job["spec"]
+
+
+def test_who_retries_is_the_profiles_to_say() -> None:
+    def retries(profile: Profile) -> int:
+        shape = shape_of(TASK, placement=NODES, completions=1, parallelism=1, allowance_left=3, profile=profile)
+        return shape.backoff_limit_per_index
+
+    assert (retries(ELSEWHERE), retries(replace(ELSEWHERE, retries_in_job=False))) == (3, 0)
+
+
+def test_what_a_place_adds_to_every_pod_is_part_of_its_group() -> None:
+    assert VirtualNodePolicy(profile=ELSEWHERE).of_group(Resources(1000, 2 * 10**9)) == Resources(1100, 21 * 10**8)
+    assert VirtualNodePolicy().of_group(Resources(1000, 2 * 10**9)) == Resources(1000, 2 * 10**9)
 
 
 # --- what every Job says ----------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ def test_one_core_and_two_gigabytes_cost_146_ten_millionths_of_a_dollar_a_second
     assert group_rate(Resources(1000, 2 * 10**9), Rates()) == Money.from_usd("0.0000146")
 
 
-def test_memory_is_billed_in_whole_tenths_of_a_gigabyte() -> None:
-    assert billed(Resources(1000, 2_199_000_000)) == Resources(1000, 2_100_000_000)
+def test_memory_is_asked_for_and_billed_in_whole_tenths_of_a_gigabyte() -> None:
+    assert billed(Resources(1000, 2_101_000_000)) == Resources(1000, 2_200_000_000)
+    assert billed(Resources(1000, 2_200_000_000)) == Resources(1000, 2_200_000_000)
 
 
 def test_at_least_one_step_of_each_is_billed() -> None:
@@ -37,7 +38,7 @@ def test_what_the_manifest_asks_for_is_what_is_billed(requests: Resources) -> No
     )
     asked = job["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
     asked_for = Resources(cpu_millis(asked["cpu"]), memory_bytes(asked["memory"]))
-    assert billed(requests) == billed(asked_for)
+    assert billed(requests) == billed(asked_for) == asked_for
 
 
 def test_a_rate_is_rounded_up_to_the_smallest_unit_of_money() -> None:

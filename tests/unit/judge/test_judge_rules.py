@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dispatcher.core.jobs import JobShape, manifest
+from dispatcher.core.profiles import NODES as REAL_NODES
+from dispatcher.core.profiles import VIRTUAL_NODE_V1
+from dispatcher.core.units import Resources
+from dispatcher.core.work import Placement
 from dispatcher.judge import (
     RULES,
     BadProfile,
@@ -27,6 +33,7 @@ from dispatcher.judge import (
 )
 from dispatcher.judge.table import rules_table
 from dispatcher.judge.workloads import quantity
+from tests.builders import a_task
 
 DOCS = Path(__file__).parents[3] / "docs/virtual-node-rules.md"
 TEMPLATES = Path(__file__).parents[2] / "fixtures/templates"
@@ -128,9 +135,9 @@ def test_one_change_breaks_the_rule_where_it_was_made(rule: str) -> None:
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES.keys())
 def test_a_clean_pod_has_nothing_said_about_it(profile: Profile) -> None:
     clean = pod(
-        nodeSelector=dict(profile.node_selector),
-        tolerations=[dict(each) for each in profile.tolerations],
-        affinity=required(**profile.keep_off[0]) if profile.keep_off else {},
+        nodeSelector=dict(profile.place.node_selector),
+        tolerations=[dict(each) for each in profile.place.tolerations],
+        affinity=required(**profile.place.keep_off[0]) if profile.place.keep_off else {},
     )
     assert judged(clean, profile) == ()
 
@@ -241,8 +248,9 @@ _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False
 _KEYS = st.sampled_from(
     ["name", "image", "command", "env", "value", "valueFrom", "fieldRef", "fieldPath", "resources", "requests",
      "limits", "cpu", "memory", "volumeMounts", "ports", "containerPort", "lifecycle", "preStop", "securityContext",
-     "kind", "nodeSelector", "tolerations", "key", "operator", "affinity", "nodeAffinity", "volumes", "secret", "configMap",
-     "csi", "projected", "sources", "items", "containers", "initContainers", "template", "spec", "metadata", "labels"]
+     "kind", "nodeSelector", "tolerations", "key", "operator", "affinity", "nodeAffinity", "volumes", "secret",
+     "configMap", "csi", "projected", "sources", "items", "containers", "initContainers", "template", "spec",
+     "metadata", "labels"]
 )  # fmt: skip
 _ANYTHING = st.recursive(
     _SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=5), max_leaves=20
@@ -282,8 +290,22 @@ def test_an_operators_profile_needs_no_code(tmp_path: Path) -> None:
     assert {(each.rule, each.level) for each in judged(secret)} == {("env-secret", Level.WARNING)}
     assert {(each.rule, each.level) for each in judged(secret, mine)} == {("env-secret", Level.ERROR)}
     assert "memory-step" not in mine.rules
-    assert mine.node_selector == {"kubernetes.io/hostname": "burst-linux-2", "type": "virtual-kubelet"}
+    assert mine.place.node_selector == {"kubernetes.io/hostname": "burst-linux-2", "type": "virtual-kubelet"}
     assert judged(sized("8", "1G"), mine) == ()
+
+
+def test_what_the_core_takes_for_granted_is_what_the_shipped_files_say() -> None:
+    assert (V1.place, NODES.place) == (VIRTUAL_NODE_V1, REAL_NODES)
+    assert V2.place.surcharge == Resources(100, 10**8)
+
+
+@pytest.mark.parametrize("where", Placement)
+def test_what_we_render_ourselves_has_nothing_said_about_it(where: Placement) -> None:
+    shape = JobShape(20, 20, 0, timedelta(seconds=600))
+    ours = manifest(a_task(), shape, placement=where, batch_id="k3x9q2m7wd", attempt=1, sequence_numbers=(1,))
+    said = judged(ours, V1 if where is Placement.VIRTUAL_NODE else NODES)
+    # The dispatcher deletes finished pods itself, as soon as they are counted.
+    assert [each.rule for each in said if each.rule != "finished-kept"] == []
 
 
 def test_all_mistakes_of_a_profile_come_at_once() -> None:
