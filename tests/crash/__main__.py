@@ -46,6 +46,8 @@ async def _all(tasks: Sequence[Task], jobs: int, what: str) -> list[Verdict]:
                 verdict = await waiting.pop()()
                 verdicts.append(verdict)
                 progress.advance(bar)
+                if not _ERRORS.is_terminal and len(verdicts) % 10 == 0:
+                    _ERRORS.print(f"{what}: {len(verdicts)} of {len(tasks)}", highlight=False)
                 if not verdict.passed:
                     _ERRORS.print(f"FAILED  {verdict.name}, kept in {verdict.folder}", highlight=False)
                     for line in verdict.findings.broken[:10]:
