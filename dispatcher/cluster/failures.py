@@ -33,6 +33,9 @@ _AZURE: Sequence[tuple[re.Pattern[str], FailureCause]] = [
         (r"is required by Pod .{0,300}does not exist", FailureCause.TEMPLATE),
         (r"InvalidInput|ContainerLimitGreaterThanContainerGroupTotalRequest|RequestEntityTooLarge|\b413\b",
          FailureCause.TEMPLATE),
+        # The connector's own words for what it cannot translate: such a pod never reaches Azure.
+        (r"ACI does not support |azure container instances initcontainers do not support |of an unsupported type"
+         r"|InvalidVolumeMount|^secret \".*\" not found|requires GPU resource", FailureCause.TEMPLATE),
         (r"LinkedAuthorizationFailed|lacks permission|subnets/join/action|VirtualNetworkNotFound|AuthorizationFailed",
          FailureCause.START_DEADLINE),
         (r"ServiceAssociationLinkNotReady|ContainerGroupTransitioning|ServerTimeout|ErrorJoinVirtualNetwork"
