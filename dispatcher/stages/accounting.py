@@ -55,8 +55,6 @@ def _is_in_doubt(memory: Memory, entry: Entry) -> bool:
     sight = memory.sight(entry.name)
     if not entry.may_come or entry.name in memory.listed_stopped or not is_stopped(sight):
         return False
-    if sight.confirmed_stopped:
-        return False  # a list has shown it stopped
     unknown = sum(1 for uid in sight.pods if uid not in entry.pods and uid not in sight.dropped)
     return _unseen(entry, sight) > unknown
 
