@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -514,6 +515,23 @@ def test_a_ledger_is_read_as_it_was_written() -> None:
     draft.pods_deleted(3, NOW)
     ledger = draft.finish(NOW)
     assert Ledger.from_document(json.loads(json.dumps(ledger.to_document()))) == ledger
+
+
+def the_golden_ledger() -> Ledger:
+    """Something of everything that a ledger can hold."""
+    draft = charged_draft()
+    draft.pod_seen("burst-b1-1", "q", NOW, NOW + MINUTE)
+    draft.pod_gone("burst-b1-1", "q", NOW + MINUTE)
+    draft.pods_deleted(3, NOW)
+    draft.close("burst-b1-1")
+    draft.freeze("an operator must look")
+    return draft.finish(NOW)
+
+
+def test_a_ledger_is_written_and_read_as_ever_in_this_format() -> None:
+    golden = json.loads((Path(__file__).with_name("golden") / "ledger-1.json").read_text(encoding="utf-8"))
+    assert the_golden_ledger().to_document() == golden
+    assert Ledger.from_document(golden) == the_golden_ledger()
 
 
 def test_a_ledger_of_another_format_is_refused() -> None:
