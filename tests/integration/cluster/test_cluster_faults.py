@@ -79,6 +79,7 @@ async def test_a_conflict_on_a_create_is_not_taken_for_a_job_that_exists(
     control_plane: ControlPlane, namespace: str, proxy: ApiProxy
 ) -> None:
     async with kube(config_for(control_plane, namespace, proxy)) as it:
+        await it.launch(a_job(namespace, run_seconds="never"))  # what counts is the reason, though there is one
         proxy.inject(Fault.CONFLICT, method="POST", path=JOBS)
         (created,) = await it.cluster.create_jobs([a_job(namespace)])
         assert (created.answer, created.already) == (Answer.UNKNOWN, False)
