@@ -64,6 +64,7 @@ async def everything(it: Kube, tasks: str) -> None:
     answer, _ = await it.store.replace_annotations("burst-b-1", created.record.version, {"a": "1"})
     assert answer is Answer.DONE
     assert len(await it.store.list_records()) == 1
+    assert await it.store.get_record("burst-b-1") is not None
     job = await it.launch(a_job(tasks, retries=3, completions=2, exit_code=1))
     pod = await it.pod("Failed")
     await it.cluster.log_tail(ref(pod), 100)
