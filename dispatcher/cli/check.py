@@ -15,6 +15,7 @@ from dispatcher.cli.app import app
 from dispatcher.cli.shared import ConfigDir, Exit, JsonOption, broker_access, counted, say, told
 from dispatcher.errors import LookFailed
 from dispatcher.settings import Settings, examine
+from dispatcher.settings.sizing import worst_day
 
 if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
     from dispatcher.queue.seen import Expected, Finding
@@ -40,11 +41,14 @@ def check_config(
     seen = _looked(examined.settings, config, local) if server and examined.settings is not None else {}
     wrong = [each for found in seen.values() for each in found if each.level == "mistake"]
     if as_json:
-        content = {
+        content: dict[str, object] = {
             "ok": examined.settings is not None and not wrong,
             "mistakes": [mistake.to_json() for mistake in examined.mistakes],
             "warnings": [warning.to_json() for warning in examined.warnings],
         }
+        if examined.settings is not None:
+            day = worst_day(examined.settings)
+            content["worst_day"] = day.to_json() if day else None
         if server:
             content["queues"] = {
                 queue: [{"level": each.level, "text": each.text} for each in found] for queue, found in seen.items()
@@ -67,6 +71,9 @@ def check_config(
         raise typer.Exit(Exit.NOT_REACHABLE if unreached else Exit.FAILED)
     if not as_json:
         tasks, queues = len(examined.settings.tasks), len(examined.settings.queues)
+        day = worst_day(examined.settings)
+        if day is not None:
+            say(day.sentence)
         say(f"{config} is fine: {counted(queues, 'queue')}, {counted(tasks, 'task')}")
 
 

@@ -83,7 +83,7 @@ class Pieces:
 
     def worst_case_of_one_pod(self, task: TaskSettings) -> Money:
         """What has to be set aside before a single item of the task may go to the virtual node."""
-        tail = self.virtual_node.tail if self.virtual_node else VirtualNodeSettings().tail
+        node = self.virtual_node or VirtualNodeSettings()
         shape = shape_of(
             task.task(),
             placement=Placement.VIRTUAL_NODE,
@@ -91,7 +91,8 @@ class Pieces:
             parallelism=1,
             allowance_left=task.backoff_limit,
         )
-        return WorstCase(shape, group_rate(task.resources.resources(), self.prices.rates()), tail).total()
+        group = node.policy_of_place().of_group(task.resources.resources())
+        return WorstCase(shape, group_rate(group, self.prices.rates()), node.tail).total()
 
 
 @dataclass(frozen=True)

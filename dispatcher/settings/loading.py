@@ -21,6 +21,9 @@ from dispatcher.settings.broker_checks import broker_mistakes_of, broker_warning
 from dispatcher.settings.checks import Context, Pieces, mistakes_of, warnings_of
 from dispatcher.settings.mistakes import Location, Mistake, did_you_mean, translate, worth_telling
 from dispatcher.settings.models import ENV_DELIMITER, ENV_PREFIX, Settings
+from dispatcher.settings.placements import is_file_name
+from dispatcher.settings.pod_checks import pod_mistakes_of, pod_warnings_of
+from dispatcher.settings.sizing import size_warnings_of
 from dispatcher.settings.yaml_file import YamlFile, read_yaml
 
 DISPATCHER_FILE = "dispatcher.yaml"
@@ -80,6 +83,7 @@ def examine(
     from_file, unreadable = _connection_string(raw.get("service_bus"), folder)
     sources.append(("connection_string_file", from_file))
     raw = {key: value for key, value in merged(raw, from_file).items() if value is not None}
+    raw = merged(raw, _profile_file(raw.get("virtual_node"), folder))
     mistakes += unreadable
     places = _Places(files, sources)
     settings, invalid = _validated(raw, places)
@@ -88,7 +92,9 @@ def examine(
         return Examination(None, _in_order(mistakes, places))
     pieces, context = Pieces.of(raw), Context(folder, local, places.of)
     mistakes += [*mistakes_of(pieces, context), *broker_mistakes_of(pieces, context)]
+    mistakes += pod_mistakes_of(pieces, context)
     warnings = [*_unknown_variables(variables), *warnings_of(pieces, context), *broker_warnings_of(pieces, context)]
+    warnings += [*pod_warnings_of(pieces, context), *size_warnings_of(pieces, context)]
     if mistakes:
         return Examination(None, _in_order(mistakes, places), tuple(warnings))
     return Examination(settings, (), tuple(warnings))
@@ -161,6 +167,14 @@ def _connection_string(section: Any, folder: Path) -> tuple[dict[str, Any], list
         remedy = "mount the Secret there, or correct the path"
         return {}, [Mistake("service_bus.connection_string_file", f"{path} cannot be read ({reason})", remedy)]
     return {"service_bus": {"connection_string": SecretStr(text)}}, []
+
+
+def _profile_file(section: Any, folder: Path) -> dict[str, Any]:
+    """A profile that is a file is looked for beside the configuration."""
+    name = section.get("profile") if isinstance(section, Mapping) else None
+    if not isinstance(name, str) or not is_file_name(name):
+        return {}
+    return {"virtual_node": {"profile": str(folder / name)}}
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from dispatcher.core.pricing import Rates
 from dispatcher.core.units import Money, Resources
 from dispatcher.core.windows import BusinessHours, WindowKind
 from dispatcher.settings.kubernetes import KubernetesSettings
+from dispatcher.settings.placements import ProfileName, placement_profile
 from dispatcher.settings.tasks import Section, TaskSettings
 from dispatcher.settings.values import (
     ClockTime,
@@ -154,6 +155,9 @@ class VirtualNodeSettings(Section):
 
     enabled: bool = True
     """`false`: never spill; everything waits for the nodes."""
+    profile: ProfileName = _NODES.profile.name
+    """What it is like: `virtual-node-v1` is the AKS add-on, `virtual-node-v2` virtual nodes on Azure Container
+    Instances; or a YAML file of your own (docs/virtual-node-rules.md)."""
     subnet: Subnets = Field(default=(IPv4Network("10.240.0.0/24"),), examples=["10.240.0.0/24"])
     """The delegated subnet as a CIDR (or a list of them); Azure keeps five addresses of each."""
     address_headroom: Count = _NODES.address_headroom
@@ -184,6 +188,10 @@ class VirtualNodeSettings(Section):
         """Addresses that the subnets give: Azure keeps five of each."""
         return sum(network.num_addresses - 5 for network in self.subnet)
 
+    def policy_of_place(self) -> VirtualNodePolicy:
+        """What is known of the place alone: its profile."""
+        return VirtualNodePolicy(profile=placement_profile(self.profile).place)
+
     def policy(self, rates: Rates) -> VirtualNodePolicy:
         """The core's value. Several subnets count as the smallest single one with as many addresses, less the rest."""
         prefix = next(bits for bits in range(32, -1, -1) if 2 ** (32 - bits) - 5 >= self.addresses)
@@ -200,6 +208,7 @@ class VirtualNodeSettings(Section):
             deletes_per_hour=self.deletes_per_hour,
             rates=rates,
             tail=self.tail,
+            profile=placement_profile(self.profile).place,
         )
 
 

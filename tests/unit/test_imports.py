@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "service": ("core", "errors", "ports", "reconciler", *EDGES),
     **dict.fromkeys(EDGES, WHAT_EDGES_SHARE),
     "judge": ("core",),
+    "settings": (*WHAT_EDGES_SHARE, "judge"),
     "running": ("core", "errors"),
     "render": ("core",),
     "client": ("core", "errors", "ports", "queue", "settings"),
