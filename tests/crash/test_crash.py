@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from random import Random
 
 import pytest
-import pytest_asyncio
-
-from testbed.control_plane import ControlPlane, real_node, virtual_node
 
 from . import burst
 from .gate import Moment
 from .spoiling import drawn
 from .trial import Verdict, run
-from .world import World, a_world
+from .world import World
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -23,15 +20,6 @@ _WRITES = 110
 """A run makes a few more; after the last of them there is nothing to be killed at."""
 _SAMPLE = sorted(Random("crash sample").sample(range(3, _WRITES), 4))
 _SEEDS = (0, 7, 11)
-
-
-@pytest_asyncio.fixture
-async def world() -> AsyncIterator[World]:
-    """A world of its own: its node has room for several runs at once."""
-    async with ControlPlane.started() as plane:
-        await plane.create_nodes(real_node("node-1", cpu="256", memory="1Ti", pods=1000), virtual_node())
-        async with a_world(plane, 8) as made:
-            yield made
 
 
 def _all_held(*verdicts: Verdict) -> None:

@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,8 @@ class Verdict:
     """The write at which the kill came; None: there was none."""
     events: Mapping[str, int]
     """How often the dispatcher told what."""
+    held: frozenset[str]
+    """The reasons for which work was on hold."""
     fired: Mapping[Fault, int]
     folder: Path | None
     """Where logs and events of a run that failed are kept."""
@@ -61,6 +63,10 @@ class Verdict:
         return not self.findings.broken
 
 
+Step = Callable[[World, Place], Awaitable[None]]
+"""Something that is done to the world while no dispatcher runs."""
+
+
 async def run(
     world: World,
     name: str,
@@ -69,8 +75,14 @@ async def run(
     moment: Moment = Moment.AFTER,
     spoiling: Spoiling | None = None,
     to_the_end: bool = True,
+    beforehand: Step | None = None,
+    between: Step | None = None,
 ) -> Verdict:
-    """One run, with a kill or with faults or with neither. ``to_the_end``: until nothing is left of any attempt."""
+    """One run, with a kill or with faults or with neither.
+
+    ``to_the_end``: until nothing is left of any attempt. ``beforehand`` is done before the dispatcher starts,
+    ``between`` after it was killed and before it starts again.
+    """
     began = time.monotonic()
     place, queue, folder = await world.place(), world.broker.queue(), world.run_folder()
     patience = DRAINS_WITHIN_SECONDS + (SILENCE_SECONDS if spoiling and spoiling.has_silent_watch else 0)
@@ -92,11 +104,13 @@ async def run(
         gate.kill = dispatcher.kill
         late = None
         try:
+            if beforehand is not None:
+                await beforehand(world, place)
             await dispatcher.start()
             if spoiling is not None:
                 spoiling.inject(proxy)
             async with asyncio.timeout(patience):
-                await _over(world, place, queue, gate, dispatcher, to_the_end=to_the_end)
+                await _over(world, place, queue, gate, dispatcher, to_the_end=to_the_end, between=between)
         except TimeoutError:
             counts = await world.broker.counts(queue)
             late = f"not over after {patience:.0f} s: {left_at(counts)} on the queue, {world.left(place)}"
@@ -117,6 +131,7 @@ async def run(
             writes=tuple(gate.writes),
             struck=gate.struck,
             events=dispatcher.events(),
+            held=dispatcher.held(),
             fired=dict(proxy.fired),
             folder=None if not findings.broken else folder,
         )
@@ -141,11 +156,20 @@ def _terms(place: Place, *, to_the_end: bool) -> Terms:
 
 
 async def _over(
-    world: World, place: Place, queue: str, gate: Gate, dispatcher: _Dispatcher, *, to_the_end: bool
+    world: World,
+    place: Place,
+    queue: str,
+    gate: Gate,
+    dispatcher: _Dispatcher,
+    *,
+    to_the_end: bool,
+    between: Step | None,
 ) -> None:
     """Waits until nothing is left to do; starts the dispatcher again once it was killed."""
     while True:
         if not dispatcher.alive:
+            if between is not None:
+                await between(world, place)
             await dispatcher.start()
             gate.open()
         entries = world.entries(place)
@@ -202,6 +226,10 @@ class _Dispatcher:
     def events(self) -> Counter[str]:
         """How often it told what."""
         return Counter(str(event.get("event")) for event in self._told())
+
+    def held(self) -> frozenset[str]:
+        """Why it held work."""
+        return frozenset(str(event["reason"]) for event in self._told() if event.get("event") == "batch.held")
 
     def alarms(self) -> list[str]:
         """What it finds alarming, and what broke in it."""
