@@ -7,15 +7,17 @@ Nothing here waits for news: what has arrived is handed over at once, and adapte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from dispatcher.core.observations import ClusterChanges, ClusterSeen, GroupSeen, JobSeen, NodeHeadroom
 from dispatcher.core.outcomes import Outcome
 from dispatcher.core.work import WorkItem
+
+T = TypeVar("T")
 
 
 class Answer(StrEnum):
@@ -352,6 +354,19 @@ class Events(Protocol):
         ...
 
 
+class Together(Protocol):
+    """How acts that do not depend on each other are carried out."""
+
+    async def __call__(self, acts: Sequence[Callable[[], Awaitable[T]]]) -> Sequence[T]:
+        """Carries them out, results in the same order. Raises what one has raised; the others may have happened."""
+        ...
+
+
+async def one_after_another(acts: Sequence[Callable[[], Awaitable[T]]]) -> Sequence[T]:
+    """For worlds in which nothing waits; what fails ends it."""
+    return [await act() for act in acts]
+
+
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 
@@ -370,3 +385,4 @@ class Ports:
     """Queue name and message -> work item; raises BadMessage."""
     outcomes: Outcomes
     account: AciAccount | None = None
+    together: Together = one_after_another

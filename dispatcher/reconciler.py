@@ -12,7 +12,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from dispatcher.core.attempts import Attempt, Stage, is_stopped
+from dispatcher.core.attempts import Attempt, Stage, ended_indexes, is_stopped
 from dispatcher.core.plan import HeldRetry, Hold, Plan, Snapshot, plan_cycle
 from dispatcher.core.policy import Policy
 from dispatcher.core.retries import own_allowance_left
@@ -124,8 +124,7 @@ class Reconciler:
             sight = memory.sight(name)
             if is_stopped(sight):
                 continue
-            ended = len(sight.job.completed_indexes | sight.job.failed_indexes) if sight.job else 0
-            pods = min(entry.shape.parallelism, max(0, entry.shape.completions - ended))
+            pods = min(entry.shape.parallelism, max(0, entry.shape.completions - len(ended_indexes(sight))))
             active[entry.task] += pods
             of_tenant[entry.tenant] += pods
             if entry.placement is Placement.NODE_POOL and entry.task in self._policy.tasks:

@@ -85,22 +85,20 @@ async def let_go(api: Api, path: str, uid: str, *, background: bool = False) -> 
         reply = await delete(api, path, uid, query={"propagationPolicy": "Background"} if background else None)
         if not reply.ok:
             return answer_of_delete(reply)
-        return await _take_finalizer_off(api, path, uid)
+        return await _take_finalizer_off(api, path, uid, reply)
     except NoAnswer as error:
         log.warning("api.no_answer", error=str(error))
         return Answer.UNKNOWN
 
 
-async def _take_finalizer_off(api: Api, path: str, uid: str) -> Answer:
+async def _take_finalizer_off(api: Api, path: str, uid: str, marked: Reply) -> Answer:
+    """``marked`` is the answer to the delete: the object with its finalizers, or a Status where it is gone already."""
+    reply = marked
     for _ in range(_PATCHES_MAX):
-        reply = await api.send("GET", path, accept=METADATA_ONLY)
-        if reply.status == 404:
-            return Answer.DONE  # we have marked it, and now it is gone
-        if not reply.ok:
-            return answer_of_delete(reply)
-        metadata = reply.body["metadata"]
-        if metadata["uid"] != uid:
-            return Answer.DONE  # another has taken the name: the one that was meant is gone
+        metadata = reply.body.get("metadata") or {}
+        if metadata.get("uid") != uid:
+            # A Status, or another that has taken the name: the one that was meant is gone.
+            return Answer.DONE
         finalizers = metadata.get("finalizers") or []
         if FINALIZER not in finalizers:
             return Answer.DONE  # others may still hold it
@@ -108,8 +106,14 @@ async def _take_finalizer_off(api: Api, path: str, uid: str) -> Answer:
         done = await api.send("PATCH", path, body=patch, content_type=JSON_PATCH, accept=METADATA_ONLY)
         if done.ok or done.status == 404:
             return Answer.DONE
-        if done.status not in (409, 422):  # somebody else has changed the list: look again
+        if done.status not in (409, 422):
             return answer_of_delete(done)
+        # Somebody else has changed the list: look again.
+        reply = await api.send("GET", path, accept=METADATA_ONLY)
+        if reply.status == 404:
+            return Answer.DONE  # we have marked it, and now it is gone
+        if not reply.ok:
+            return answer_of_delete(reply)
     return Answer.CONFLICT
 
 

@@ -88,6 +88,8 @@ class Attempt:
     """A create got no answer: it may still land."""
     create_again_at: datetime | None = None
     """The cluster would not take it for now: not sent again before."""
+    ruled_at: datetime | None = None
+    """When rulings of it were last written."""
     told_suspended: bool = False
     """It was told that somebody has suspended its Job."""
 
@@ -124,6 +126,18 @@ class Attempt:
         if not all(ruling.goes_on or index in self.settled for index, ruling in rulings.items()):
             return False
         return not self.unreplied()
+
+
+def ended_indexes(sight: Sighting) -> frozenset[int]:
+    """Positions that need no pod any more: by the Job's own count, or by the word of a pod that succeeded.
+
+    The Job controller counts once a second; until then the pod knows better.
+    """
+    job = sight.job
+    if job is None:
+        return frozenset()
+    succeeded = (pod.index for pod in sight.pods.values() if pod.phase is PodPhase.SUCCEEDED)
+    return job.completed_indexes | job.failed_indexes | frozenset(succeeded)
 
 
 def seems_stopped(sight: Sighting) -> bool:

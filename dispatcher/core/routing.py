@@ -24,6 +24,10 @@ from dispatcher.core.units import NO_MONEY, Money
 from dispatcher.core.verdicts import Held, HoldReason, Placed, Rejected, Why
 from dispatcher.core.work import Placement, Task
 
+GATHER_SHARE = 8
+"""Room for less than this part of a task's pods in flight is gathered before it is used: a Job costs the cluster about
+as much as a pod does, so that what gathering saves is little from there on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
@@ -125,6 +129,11 @@ class Room:
         self._circuit_left = circuit.pods_allowed(now)
         self._circuit = circuit
         self._active = Counter(active)
+        self._active_before = Counter(active)
+        self._launched_at: dict[str, datetime] = {}
+        for entry in ledger.entries.values():
+            before = self._launched_at.get(entry.task)
+            self._launched_at[entry.task] = entry.written if before is None else max(before, entry.written)
         self._frozen = ledger.frozen
         self._clock_behind_until = ledger.written if ledger.written is not None and now < ledger.written else None
         self._full = ledger_full
@@ -143,11 +152,30 @@ class Room:
         exhausted = self._exhausted(demand)
         if exhausted is not None:
             return exhausted
+        gathering = self._gathering(demand, parallelism)
+        if gathering is not None:
+            return gathering
         on_nodes = self._on_nodes(demand, parallelism) if Placement.NODE_POOL in task.placements else None
         verdict = on_nodes or self._on_virtual_node(demand, parallelism)
         if isinstance(verdict, Placed):
             self._active[task.name] += verdict.shape.parallelism
         return verdict
+
+    def _gathering(self, demand: Demand, parallelism: int) -> Held | None:
+        """Room that frees pod by pod is gathered for a moment, so that each pod does not become a Job of its own.
+
+        Only while the task keeps most of its room busy, and for no longer than its ``linger`` since its last launch.
+        """
+        task = demand.task
+        launched_at = self._launched_at.get(task.name)
+        if demand.whole or launched_at is None or self._now >= launched_at + task.linger:
+            return None
+        on_nodes = self.nodes.slots(task.requests) if Placement.NODE_POOL in task.placements else 0
+        room = min(parallelism, on_nodes or parallelism)
+        if room >= demand.count or room * GATHER_SHARE >= self._active_before[task.name]:
+            return None
+        detail = f"room for {room} pods of {task.name} is free, {self._active_before[task.name]} are in flight"
+        return Held(HoldReason.LINGER, launched_at + task.linger, detail)
 
     def _exhausted(self, demand: Demand) -> Held | Rejected | None:
         """What operators want done where a budget is spent; None: nothing, or no budget is."""

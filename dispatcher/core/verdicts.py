@@ -19,7 +19,7 @@ class HoldReason(StrEnum):
     """Why work is not launched in this cycle."""
 
     LINGER = "linger"
-    """A small batch waits a moment for company, while its task has work in flight."""
+    """A small batch waits a moment for company, or a full one for more room, while its task has work in flight."""
     TASK_PARALLELISM = "task_parallelism"
     """The task runs as many pods as it may."""
     NODE_HEADROOM = "node_headroom"

@@ -26,7 +26,7 @@ from dispatcher.queue.replies import ServiceBusOutcomes
 from dispatcher.service.access import BrokerAccess
 from dispatcher.service.assembly import Service
 from dispatcher.service.signals import until_signalled
-from dispatcher.service.wiring import RandomIds, kubernetes_config, message_reader, namespace_of_record
+from dispatcher.service.wiring import RandomIds, all_at_once, kubernetes_config, message_reader, namespace_of_record
 from dispatcher.settings import Settings
 from dispatcher.telemetry import EventFile
 
@@ -72,6 +72,7 @@ class KubernetesService(Service):
             events=self._events,
             read_message=message_reader(settings, self._clock.now),
             outcomes=outcomes,
+            together=all_at_once,
         )
         await self._start_cycles(ports, host=settings.service.web_host, port=settings.service.web_port)
 

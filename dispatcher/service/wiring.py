@@ -5,11 +5,13 @@ Decides which setting goes where. Starts nothing.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from dispatcher.cluster import KubernetesConfig, own_namespace
 from dispatcher.core.records import task_of
@@ -17,11 +19,13 @@ from dispatcher.core.units import Resources
 from dispatcher.core.work import WorkItem
 from dispatcher.embedded.broker import BrokerConfig, QueueConfig
 from dispatcher.embedded.processes.config import NodeConfig, ProcessClusterConfig, VirtualNodeConfig
+from dispatcher.errors import LookFailed
 from dispatcher.ports import Message
 from dispatcher.queue import QueueRules, TaskTable, to_item
 from dispatcher.settings import Settings
 from dispatcher.settings.checks import working_dir
 
+T = TypeVar("T")
 BATCH_ID_LENGTH = 10
 """36^10 ids: of a million batches, one in ten thousand such services would see the same one twice."""
 _BATCH_ID_LETTERS = string.ascii_lowercase + string.digits
@@ -44,6 +48,15 @@ class RandomIds:
     def batch_id(self) -> str:
         """A new batch id, as long as names of container groups leave room for."""
         return "".join(secrets.choice(_BATCH_ID_LETTERS) for _ in range(BATCH_ID_LENGTH))
+
+
+async def all_at_once(acts: Sequence[Callable[[], Awaitable[T]]]) -> Sequence[T]:
+    """Acts side by side, each to its end; then what failed is raised, doubt before what was merely not read."""
+    results = await asyncio.gather(*(act() for act in acts), return_exceptions=True)
+    failures = [result for result in results if isinstance(result, BaseException)]
+    if failures:
+        raise min(failures, key=lambda failure: isinstance(failure, LookFailed))
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 def message_reader(settings: Settings, now: Callable[[], datetime]) -> Callable[[str, Message], WorkItem]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from dispatcher.core import attempts as rules
 from dispatcher.core.attempts import Attempt
@@ -35,10 +36,9 @@ async def write_evidence(
     memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, failed: Sequence[PodSeen]
 ) -> None:
     """Writes down why pods failed, with the end of their logs, before they are deleted."""
-    found = {}
-    for pod in failed:
-        tail = await ports.cluster.log_tail(ObjectRef(pod.name, pod.uid), rules.LOG_TAIL_BYTES)
-        found[pod.uid] = (pod, tail)
+    refs = [ObjectRef(pod.name, pod.uid) for pod in failed]
+    tails = await ports.together([partial(ports.cluster.log_tail, ref, rules.LOG_TAIL_BYTES) for ref in refs])
+    found = {pod.uid: (pod, tail) for pod, tail in zip(failed, tails, strict=True)}
     evidence = rules.with_evidence(attempt.record, found)
     if not await _replace(ports, attempt, replace(attempt.record, evidence=evidence)):
         return

@@ -7,8 +7,9 @@ since one missing number fails its whole request, so each is looked up and only 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from dispatcher.core import attempts as rules
 from dispatcher.core.attempts import Attempt, Stage
@@ -25,18 +26,18 @@ from dispatcher.stages import circuit, records, rejecting
 
 NUMBERS_PER_REQUEST = 100
 ASK_AGAIN_AFTER = timedelta(seconds=1)
+RULE_EVERY = timedelta(seconds=1)
+"""How often rulings of an attempt are written while more of it runs. The last ones are written at once."""
 
 
 async def settle(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies) -> None:
     """Rules, carries on and settles for every attempt that something has happened to."""
     now = ports.clock.now()
     done: dict[str, list[tuple[Attempt, int]]] = {}
-    for name in sorted(memory.dirty):
-        attempt = memory.attempts.get(name)
-        if attempt is None:
-            continue
-        if attempt.stage is Stage.RUNNING:
-            await _rule(memory, ports, policy, attempt, now)
+    attempts = [memory.attempts[name] for name in sorted(memory.dirty) if name in memory.attempts]
+    running = [attempt for attempt in attempts if attempt.stage is Stage.RUNNING]
+    await ports.together([partial(_rule, memory, ports, policy, attempt, now) for attempt in running])
+    for attempt in attempts:
         _follow(memory, ports, tallies, attempt)
         await _carry_on(memory, ports, attempt)
         if not await rejecting.confirmed(memory, ports, attempt):
@@ -59,11 +60,24 @@ async def _rule(memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, 
     entry = memory.draft.entries.get(attempt.name)
     if entry is not None:
         rulings = rules.with_runs(attempt, rulings, entry.placement, entry.rate, now)
-    if not rulings or not await records.write_rulings(ports, attempt, rulings):
+    if not rulings or _may_wait(attempt, rulings, now):
+        return
+    attempt.ruled_at = now
+    if not await records.write_rulings(ports, attempt, rulings):
         return
     pods = attempt.sight.pods.values()
     if any(pod.phase is PodPhase.SUCCEEDED and pod.index in rulings for pod in pods):
         circuit.report_success(memory, ports, attempt.name)
+
+
+def _may_wait(attempt: Attempt, rulings: Container[int], now: datetime) -> bool:
+    """Whether these rulings may go with the next ones, since there are more to come and some were written just now.
+
+    Each write carries the whole record's: one for every pod that ends would be most of what the dispatcher asks for.
+    """
+    if attempt.ruled_at is None or now - attempt.ruled_at >= RULE_EVERY:
+        return False
+    return any(index not in rulings for index in attempt.unruled())
 
 
 def _follow(memory: Memory, ports: Ports, tallies: Tallies, attempt: Attempt) -> None:

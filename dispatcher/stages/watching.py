@@ -85,7 +85,9 @@ def _job_seen(memory: Memory, job: JobSeen) -> None:
     if attempt is not None:
         exists(memory, attempt)
     memory.draft.job_seen(job.name, job.uid)
-    memory.draft.ended_seen(job.name, job.succeeded + job.failed)
+    if memory.draft.entries[job.name].paid:
+        # On nodes nothing rests on it, and each step would be a write of the ledger.
+        memory.draft.ended_seen(job.name, job.succeeded + job.failed)
 
 
 def _is_older(job: JobSeen, known: JobSeen | None) -> bool:
@@ -117,9 +119,9 @@ def _pod_seen(memory: Memory, pod: PodSeen) -> None:
 
 async def look_for_job(memory: Memory, ports: Ports, name: str) -> None:
     """Asks for a Job by name. Only the server's own word makes it gone; its pods may still be on their way out."""
-    job = await ports.cluster.get_job(name)
     if name not in memory.draft.entries:
         return
+    job = await ports.cluster.get_job(name)
     sight = memory.sight(name)
     memory.dirty.add(name)
     if job is not None:
