@@ -33,3 +33,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from testbed.fixtures import build_first
 
         build_first(session.config, CONTROL_PLANE, *([VIRTUAL_NODE] if "virtual_node" in needed else []))
+    if "helm" in needed:
+        from testbed.binary import HELM
+        from testbed.fixtures import build_first
+
+        build_first(session.config, HELM)
