@@ -2,7 +2,7 @@
 
     workloads   a document -> the pod that it makes, with the path of every field
     findings    a finding; the register of rules
-    placing, storage, running, jobs   the rules themselves, by what they look at
+    placing, storage, running, sizes, variables, jobs   the rules themselves, by what they look at
     verdict     all rules of a profile over one workload
     profiles    the profiles that are shipped, and the operator's own, as YAML
     reading     YAML text -> documents
@@ -12,7 +12,14 @@ says so. Which rules hold where, and how strictly, is data: a profile names them
 files, nothing here does I/O. Knows nothing of clusters, settings or commands.
 """
 
-from dispatcher.judge import jobs, placing, running, storage  # noqa: F401 - importing them registers their rules
+from dispatcher.judge import (  # noqa: F401 - importing them registers their rules
+    jobs,
+    placing,
+    running,
+    sizes,
+    storage,
+    variables,
+)
 from dispatcher.judge.findings import RULES, Effect, Finding, Level, Rule
 from dispatcher.judge.profiles import BadProfile, Profile, known_profiles, profile_of, read_profile
 from dispatcher.judge.reading import Unreadable, documents_of

@@ -44,6 +44,10 @@ class Container:
         """The path of one of its fields."""
         return f"{self.path}.{field_path}"
 
+    def resources(self, part: str) -> Mapping[str, Any]:
+        """Its requests or its limits, as written."""
+        return mapping(mapping(self.spec.get("resources")).get(part))
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
