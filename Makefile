@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo e2e-demo run testbed testbed-binary test test-fast lint types simulate conformance faults bench lock
+.PHONY: help install demo e2e-demo run testbed testbed-binary record-aci test test-fast lint types simulate conformance faults bench chart-schema lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
@@ -35,8 +35,11 @@ run: $(STAMP) ## The dispatcher on this machine, with its own broker, until Ctrl
 testbed: $(STAMP) ## A real Kubernetes control plane on loopback, with nodes that KWOK plays, until Ctrl-C (needs Go)
 	@$(BIN)/python -m testbed
 
-testbed-binary: $(STAMP) ## Its binaries (control plane, virtual node), built once a machine; some minutes each
+testbed-binary: $(STAMP) ## Its binaries (control plane, virtual node, Helm), built once a machine; some minutes each
 	@$(BIN)/python -m testbed build >/dev/null
+
+record-aci: $(STAMP) testbed-binary ## Record anew what the real connector makes of every fault of ACI (tests/fixtures/aci)
+	@RECORD_ACI=1 $(BIN)/pytest -q tests/integration/virtual/test_recorded_statuses.py
 
 test: $(STAMP) lint types testbed-binary ## Everything: lint, types, all tests, branch coverage of the core
 	@$(BIN)/pytest -n 2 --dist worksteal --cov --cov-branch --cov-report=term
@@ -50,7 +53,7 @@ lint: $(STAMP) ## Style and import directions
 
 types: $(STAMP) ## Strict type checks
 	@$(BIN)/mypy
-	@$(BIN)/mypy --strict examples bench testbed
+	@$(BIN)/mypy --strict examples bench testbed scripts/chart_schema.py
 
 simulate: $(STAMP) ## The production code under seeded faults, the laws checked after each step (SEEDS=500)
 	@$(BIN)/python -m dispatcher.simulator --seeds $(or $(SEEDS),500)
@@ -65,5 +68,9 @@ faults: $(STAMP) ## Every fault of the broker against the queue's adapter during
 bench: $(STAMP) ## Figures, each with its conditions: the plan, the broker, the adapter, the reaction
 	@for script in bench/*.py; do $(BIN)/python $$script; done
 
+chart-schema: $(STAMP) ## The schema of the chart's values anew, after a setting was added or changed
+	@$(BIN)/python scripts/chart_schema.py
+
 lock: ## Pin the dependencies anew, with hashes (needs uv)
 	uv pip compile pyproject.toml --extra demo --group dev --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o requirements/dev.txt
+	uv pip compile pyproject.toml --constraint requirements/dev.txt --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o requirements/runtime.txt

@@ -55,7 +55,11 @@ type toLoopback struct {
 func (t toLoopback) Do(request *http.Request) (*http.Response, error) {
 	sent := request.Clone(request.Context())
 	sent.URL.Scheme, sent.URL.Host, sent.Host = t.target.Scheme, t.target.Host, t.target.Host
-	return t.client.Do(sent)
+	response, err := t.client.Do(sent)
+	if response != nil {
+		response.Request = request // errors name the address that was asked for
+	}
+	return response, err
 }
 
 // fixedToken proves an identity to the stand-in.

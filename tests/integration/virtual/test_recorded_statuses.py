@@ -38,13 +38,18 @@ def plain(value: Any) -> Any:
 
 def record_of(case: Case, pod: dict[str, Any]) -> dict[str, Any]:
     kept = ("nodeName", "nodeSelector", "restartPolicy")
+    status = dict(pod["status"])
+    # Whether the scheduler's condition is there depends on who wrote last, and tells nothing of the connector.
+    conditions = [each for each in status.pop("conditions", ()) if each["type"] != "PodScheduled"]
+    if conditions:
+        status["conditions"] = conditions
     return {
         "case": case.name,
         "meaning": case.meaning,
         "pod": {
             "metadata": {"name": pod["metadata"]["name"], "namespace": pod["metadata"]["namespace"]},
             "spec": {key: pod["spec"][key] for key in kept},
-            "status": plain(pod["status"]),
+            "status": plain(status),
         },
     }
 
