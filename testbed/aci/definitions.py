@@ -162,19 +162,21 @@ def _container(raw: Any, is_init: bool, volumes: set[str]) -> ContainerDefinitio
         raise _no("InvalidImage", f"The container '{name}' names no image.")
     environment = {}
     for each in _sequence(properties.get("environmentVariables"), "environmentVariables"):
+        each = _mapping(each, f"an environment variable of {name}")
         variable = each.get("name", "")
-        if not 1 <= len(variable) <= 63 or not _VARIABLE.fullmatch(variable):
+        if not isinstance(variable, str) or not 1 <= len(variable) <= 63 or not _VARIABLE.fullmatch(variable):
             raise _no(
                 "InvalidEnvironmentVariable", f"The environment variable name '{variable}' of '{name}' is invalid."
             )
-        environment[variable] = each.get("value") or each.get("secureValue") or ""
+        environment[variable] = str(each.get("value") or each.get("secureValue") or "")
     mounts = []
     for each in _sequence(properties.get("volumeMounts"), "volumeMounts"):
+        each = _mapping(each, f"a volume mount of {name}")
         if each.get("name") not in volumes:
             raise _no(
                 "InvalidVolumeMount", f"The volume mount '{each.get('name')}' of container '{name}' names no volume."
             )
-        mounts.append(Mount(each["name"], each.get("mountPath", "")))
+        mounts.append(Mount(each["name"], str(each.get("mountPath", ""))))
     command = tuple(str(each) for each in _sequence(properties.get("command"), "command"))
     return ContainerDefinition(str(name), image, command, environment, tuple(mounts), is_init, raw)
 
@@ -182,27 +184,27 @@ def _container(raw: Any, is_init: bool, volumes: set[str]) -> ContainerDefinitio
 def _sizes(group: str, containers: Sequence[Any]) -> tuple[Decimal, Decimal]:
     asked = []
     for each in containers:
-        resources = each["properties"].get("resources") or {}
-        requests = resources.get("requests") or {}
-        if requests.get("gpu") or (resources.get("limits") or {}).get("gpu"):
+        resources = _mapping(each["properties"].get("resources") or {}, f"resources of {each['name']}")
+        requests = _mapping(resources.get("requests") or {}, f"requests of {each['name']}")
+        limits = _mapping(resources.get("limits") or {}, f"limits of {each['name']}")
+        if requests.get("gpu") or limits.get("gpu"):
             raise _no("GpuNotSupported", f"The container '{each['name']}' asks for a GPU: ACI has none any more.")
-        cpu, memory = _figure(requests, "cpu", each), _figure(requests, "memoryInGB", each)
-        asked.append((each["name"], resources.get("limits") or {}, cpu, memory))
+        cpu, memory = _figure(requests, "cpu", each["name"]), _figure(requests, "memoryInGB", each["name"])
+        asked.append((each["name"], limits, cpu, memory))
     cpu_total = sum((cpu for *_, cpu, _ in asked), Decimal(0))
     memory_total = sum((memory for *_, memory in asked), Decimal(0))
     for name, limits, *_ in asked:
         for kind, field, total in (("Cpu", "cpu", cpu_total), ("Memory", "memoryInGB", memory_total)):
-            limit = limits.get(field)
-            if limit is not None and Decimal(str(limit)) > total:
-                raise wording.limit_above_request(kind, Decimal(str(limit)), name, total, group)
+            if limits.get(field) is not None and (limit := _figure(limits, field, name)) > total:
+                raise wording.limit_above_request(kind, limit, name, total, group)
     return (
         sum(((cpu.quantize(CPU_STEP, ROUND_DOWN)) for *_, cpu, _ in asked), Decimal(0)),
         sum(((memory.quantize(MEMORY_STEP_GB, ROUND_DOWN)) for *_, memory in asked), Decimal(0)),
     )
 
 
-def _figure(requests: Mapping[str, Any], field: str, container: Mapping[str, Any]) -> Decimal:
-    value = requests.get(field)
+def _figure(sizes: Mapping[str, Any], field: str, container: str) -> Decimal:
+    value = sizes.get(field)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
-        raise _no("InvalidResourceRequest", f"The container '{container['name']}' requests no {field} above 0.")
+        raise _no("InvalidResourceRequest", f"The container '{container}' requests no {field} above 0.")
     return Decimal(str(value))

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -69,7 +70,11 @@ class Execution:
 
     async def _run(self, act: Start) -> None:
         group, container = act.group, act.container
-        code = await self._process(group, container)
+        try:
+            code = await self._process(group, container)
+        except OSError as error:  # no room for its files, say: the group must end, and the log of this process says why
+            print(f"{group.name}: {container.definition.name} was not started: {error}", file=sys.stderr, flush=True)
+            code = NOT_STARTED
         await self.exited(group, container, act.run, code)
 
     async def _process(self, group: Group, container: Container) -> int:

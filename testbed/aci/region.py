@@ -330,7 +330,9 @@ class Region:
         group = self.groups.get(name)
         try:
             self._arm_take(now, "delete")
-            if group is not None:
+            # A delete of what is not there, or is going already, starts nothing; Azure does not say whether it counts.
+            starts = group is not None and (group.survives or not group.deleted)
+            if starts:
                 self._take(now, self.deletes, "delete")
                 if faults.due(self.faults, [Kind.DELETE_INTERNAL], name):
                     raise wording.internal()
@@ -338,7 +340,7 @@ class Region:
             self._answered(now, "DELETE", name, refusal.status, refusal.code)
             raise
         self._answered(now, "DELETE", name, 200 if group else 204, "")
-        if group is None or (group.deleted and not group.survives):
+        if group is None or not starts:
             return group, acts
         if faults.due(self.faults, [Kind.SURVIVES_DELETE], name):
             group.deleted, group.survives = now, True

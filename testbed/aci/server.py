@@ -129,7 +129,7 @@ class Server:
             wait = refusal.retry_after_seconds
             headers = {"x-ms-failure-cause": "gateway"} if wait is None else {"Retry-After": str(wait)}
             return web.json_response(refusal.body(), status=refusal.status, headers=headers)
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             return web.json_response({"error": {"code": "BadRequest", "message": str(error)}}, status=400)
 
     def _identify(self, request: web.Request) -> None:

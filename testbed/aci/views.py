@@ -96,4 +96,5 @@ def _event(event: Event) -> dict[str, Any]:
 
 
 def _time(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # As exact as the bill, so that whoever reads these times can come to the same seconds.
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")

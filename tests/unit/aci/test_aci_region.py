@@ -101,12 +101,13 @@ def test_scaled_windows_are_shorter_and_nothing_else_is() -> None:
     assert [line["seconds"] for line in world.bill(at(500))["groups"]] == [101, 101]
 
 
-def test_deletes_have_a_rate_of_their_own_and_those_of_nothing_are_free() -> None:
+def test_deletes_have_a_rate_of_their_own_and_those_that_start_nothing_are_free() -> None:
     world = region(deletes_per_5_minutes=1)
     create(world, "one", 0)
     create(world, "two", 0)
     assert world.delete(at(1), "nothing")[0] is None
     world.delete(at(2), "one")
+    world.delete(at(2.5), "one")
     with pytest.raises(Refusal, match="containerGroups/delete"):
         world.delete(at(3), "two")
     assert "two" in world.groups
@@ -223,6 +224,9 @@ def test_requests_are_billed_in_whole_steps() -> None:
         ({"containers": [container(cpu=0)]}, "requests no cpu"),
         ({"containers": [container(**{"_X": "1"})]}, "InvalidEnvironmentVariable"),
         ({"containers": {}}, "not an array"),
+        ({"containers": [container() | {"properties": None}]}, "properties of container worker is not an object"),
+        ({"containers": [{"name": "a", "properties": {"image": "x", "environmentVariables": ["A"]}}]}, "not an object"),
+        ({"containers": [{"name": "a", "properties": {"image": "x", "resources": {"requests": 1}}}]}, "not an object"),
     ],
 )
 def test_what_aci_cannot_take_is_refused_with_what_is_wrong(change: dict[str, object], said: str) -> None:
