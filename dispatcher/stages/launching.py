@@ -68,14 +68,18 @@ async def _write_records(memory: Memory, ports: Ports, policy: Policy, plan: Pla
     if fresh:
         answers = await records.create(memory, ports, [record for _, record in fresh])
         for (wanted, record), created in zip(fresh, answers, strict=True):
-            if created.answer is Answer.DONE and created.record is not None and not created.already:
-                stored = created.record
+            stored = created.record
+            if created.answer is Answer.DONE and stored is not None and records.is_ours(created, record):
                 attempt = Attempt(record, stored.uid, stored.version, Stage.OPENED)
                 openings.append(_Opening(wanted, attempt, _entry(memory, policy, wanted, record, now)))
             else:
                 # It may stand in the store. Without an entry it has no power; it is cleared away, its items stay.
                 memory.give_up_record(record.name, now)
-                ports.events.emit("alarm.raised", what=f"record not created: {created.text}", job=record.name)
+                if created.answer is Answer.UNKNOWN:
+                    ports.events.emit("record.create_unanswered", job=record.name, text=created.text)
+                    continue
+                why = created.text or "another stands under its name"
+                ports.events.emit("alarm.raised", what=f"record not created: {why}", job=record.name)
     return openings
 
 

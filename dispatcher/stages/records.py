@@ -32,6 +32,19 @@ async def create(memory: Memory, ports: Ports, wanted: Sequence[Record]) -> list
     return list(answers)
 
 
+def is_ours(created: RecordCreated, wanted: Record) -> bool:
+    """Whether what stands is the new record that was to be created, and nothing has happened to it since.
+
+    One that was there already is ours where a try of this very create had got no answer: names of new batches are
+    random, and every word of it is as we wrote it.
+    """
+    stored = created.record
+    if stored is None or not created.already:
+        return stored is not None
+    same = dict(stored.data) == to_data(wanted) and dict(stored.annotations) == to_annotations(wanted)
+    return same and not stored.marked_for_deletion
+
+
 async def write_evidence(
     memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, failed: Sequence[PodSeen]
 ) -> None:
