@@ -367,6 +367,9 @@ async def one_after_another(acts: Sequence[Callable[[], Awaitable[T]]]) -> Seque
     return [await act() for act in acts]
 
 
+MessageReader = Callable[[str, Message], WorkItem]
+
+
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 
@@ -381,7 +384,7 @@ class Ports:
     clock: Clock
     ids: Ids
     events: Events
-    read_message: Callable[[str, Message], WorkItem]
+    read_message: MessageReader
     """Queue name and message -> work item; raises BadMessage."""
     outcomes: Outcomes
     account: AciAccount | None = None

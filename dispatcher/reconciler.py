@@ -9,6 +9,7 @@ knows no time-outs: those belong to the adapters and to the service around it.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ from dispatcher.core.units import Resources, to_text
 from dispatcher.core.work import Placement
 from dispatcher.errors import Deposed, LookFailed, OutcomeUnknown
 from dispatcher.memory import Memory, Tallies
-from dispatcher.ports import Ports
+from dispatcher.ports import MessageReader, Ports
 from dispatcher.stages import (
     accounting,
     bookkeeping,
@@ -49,6 +50,7 @@ class Reconciler:
         self._policy = policy
         self._ports = ports
         self._memory: Memory | None = None
+        self._adopted: tuple[Policy, MessageReader] | None = None
         self.tallies = Tallies()
 
     @property
@@ -56,9 +58,18 @@ class Reconciler:
         """Whether this process leads, as far as it knows."""
         return self._memory is not None
 
+    def adopt(self, policy: Policy, read_message: MessageReader) -> None:
+        """From the next cycle on all is decided under another policy, after a takeover as at the start."""
+        self._adopted = (policy, read_message)
+
     async def cycle(self) -> timedelta:
         """Runs one whole cycle; how long one may sleep before the next unless something happens."""
         try:
+            if self._adopted is not None:
+                (self._policy, reader), self._adopted = self._adopted, None
+                self._ports = replace(self._ports, read_message=reader)
+                if self._memory is not None:
+                    await self._stand_down("the configuration has changed")
             if self._memory is None:
                 self._memory = await take_over(self._ports, self._policy, self.tallies)
                 if self._memory is None:

@@ -10,7 +10,7 @@ import typer
 
 from dispatcher.cli.app import app
 from dispatcher.cli.shared import ConfigDir, DataDirOption, Exit, fail, local_overrides, say, told, usable
-from dispatcher.settings import examine
+from dispatcher.settings import Examination, examine
 from dispatcher.telemetry.logs import configure_logs
 
 
@@ -49,7 +49,10 @@ def run(
         files = f", its files are in {settings.local.data_dir}. Stop it with Ctrl-C." if local else "."
         say(f"The dispatcher runs at {url}{files}")
 
-    asyncio.run((run_local if local else run_in_cluster)(settings, config, started))
+    def reread() -> Examination:
+        return examine(config, local=local, overrides=overrides)
+
+    asyncio.run((run_local if local else run_in_cluster)(settings, config, started, reread))
     say("The dispatcher has stopped.")
 
 

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import structlog
 
 from dispatcher import __version__
+from dispatcher.errors import BadConfiguration
 from dispatcher.ports import Clock, Ports
 from dispatcher.queue.config import ServiceBusConfig
 from dispatcher.queue.seen import notes_of_running
 from dispatcher.queue.service_bus import ServiceBusQueue
 from dispatcher.reconciler import Reconciler
 from dispatcher.service.loop import CycleLoop
-from dispatcher.settings import Settings
+from dispatcher.service.reloading import Reloader, changes_that_need_a_restart
+from dispatcher.service.signals import on_hangup
+from dispatcher.service.wiring import message_reader
+from dispatcher.settings import Examination, Settings
 from dispatcher.telemetry import EventFile, EventHub, LoggedEvents, Metrics
 from dispatcher.web import Health, Sources, WebServer, make_app, names_this_machine
 
@@ -32,17 +37,21 @@ log = structlog.get_logger(__name__)
 class Service(ABC):
     """Everything started, while the block lasts. ``run`` returns when it is told to stop."""
 
+    LOCAL: ClassVar[bool] = False
+
     def __init__(self, settings: Settings, clock: Clock, event_file: EventFile | None) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
         self._metrics = Metrics()
         self._event_file = event_file
+        self._clock_of_events = clock
         sinks = [] if event_file is None else [event_file]
         self._events = EventHub(clock, *sinks, self._metrics, LoggedEvents())
         self._queues: dict[str, ServiceBusQueue] = {}
         self._reconciler: Reconciler | None = None
         self._loop: CycleLoop | None = None
         self._web: WebServer | None = None
+        self._reloader: Reloader | None = None
 
     @property
     def url(self) -> str:
@@ -93,6 +102,26 @@ class Service(ABC):
         app = make_app(sources, probed_from_outside=not names_this_machine(host))
         self._web = await self._stack.enter_async_context(WebServer(app, host=host, port=port))
 
+    def follow(self, folder: Path, reread: Callable[[], Examination]) -> None:
+        """Lets :meth:`run` take over what the configuration comes to say; it is read again by ``reread``."""
+        self._reloader = Reloader(folder, reread, self._adopt, self._clock_of_events, self._events)
+        self._stack.enter_context(on_hangup(self._reloader.ring))
+
+    def _adopt(self, settings: Settings) -> Sequence[str]:
+        """Takes other settings over, from the next cycle on; where it cannot, says why, and nothing changes."""
+        if self._reconciler is None:
+            return ("the service has not been started",)
+        try:
+            reader = message_reader(settings, self._clock_of_events.now)
+        except BadConfiguration as error:
+            return error.mistakes
+        refused = changes_that_need_a_restart(self._settings, settings, local=self.LOCAL)
+        if not refused:
+            self._reconciler.adopt(settings.policy(), reader)
+            self._settings = settings
+            self._ring()
+        return refused
+
     async def run(self, stop: asyncio.Event) -> None:
         """Cycles until ``stop`` is set; a cycle that does not end in time after that is cut off."""
         if self._loop is None:
@@ -100,7 +129,10 @@ class Service(ABC):
         loop, patience = self._loop, self._settings.timing.stop_timeout.total_seconds()
         async with asyncio.TaskGroup() as group:
             cycles = group.create_task(loop.run(), name="cycles")
+            following = group.create_task(self._reloader.run(), name="configuration") if self._reloader else None
             await stop.wait()
+            if following is not None:
+                following.cancel()
             log.info("service.stopping", patience_seconds=patience)
             loop.stop()
             _, unfinished = await asyncio.wait({cycles}, timeout=patience)
@@ -142,7 +174,12 @@ class Service(ABC):
                 "refused": health.refused,
                 "notes": notes_of_running(health.lock_seen, health.is_partitioned, lock),
             }
-        return {**status, "queues": queues, "faults": list(self._faults()), "dispatcher": __version__}
+        faults = list(self._faults())
+        if self._reloader is not None:
+            status["configuration"] = self._reloader.status()
+            if self._reloader.refusal is not None:  # told, and no reason to call a service unwell that works as before
+                faults.append(self._reloader.refusal.sentence)
+        return {**status, "queues": queues, "faults": faults, "dispatcher": __version__}
 
     def _metrics_page(self) -> tuple[bytes, str]:
         self._metrics.observe(self._status())

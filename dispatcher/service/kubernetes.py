@@ -27,7 +27,7 @@ from dispatcher.service.access import BrokerAccess
 from dispatcher.service.assembly import Service
 from dispatcher.service.signals import until_signalled
 from dispatcher.service.wiring import RandomIds, all_at_once, kubernetes_config, message_reader, namespace_of_record
-from dispatcher.settings import Settings
+from dispatcher.settings import Examination, Settings
 from dispatcher.telemetry import EventFile
 
 
@@ -65,7 +65,7 @@ class KubernetesService(Service):
         ports = Ports(
             queues=self._queues,
             cluster=cluster,
-            store=ConfigMapStore(api, config, namespace_of_record(settings, config.namespace)),
+            store=ConfigMapStore(api, config, namespace_of_record(lambda: self._settings, config.namespace)),
             lease=lease,
             clock=self._clock,
             ids=RandomIds(),
@@ -92,10 +92,20 @@ def identity() -> str:
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}"
 
 
-async def run_in_cluster(settings: Settings, config_folder: Path, started: Callable[[str], None]) -> None:
-    """Runs the service until SIGTERM or SIGINT. Raises DispatcherError for what keeps it from starting."""
+async def run_in_cluster(
+    settings: Settings,
+    config_folder: Path,
+    started: Callable[[str], None],
+    reread: Callable[[], Examination] | None = None,
+) -> None:
+    """Runs the service until SIGTERM or SIGINT. ``reread``: how the configuration is read again when it changes.
+
+    Raises DispatcherError for what keeps it from starting.
+    """
     stop = asyncio.Event()
     with until_signalled(stop):
         async with KubernetesService(settings, config_folder) as service:
+            if reread is not None:
+                service.follow(config_folder, reread)
             started(service.url)
             await service.run(stop)

@@ -30,7 +30,7 @@ from dispatcher.service.wiring import (
     cluster_config,
     message_reader,
 )
-from dispatcher.settings import Settings
+from dispatcher.settings import Examination, Settings
 from dispatcher.settings.checks import search_path
 from dispatcher.telemetry import EventFile
 
@@ -39,6 +39,8 @@ HOST = "127.0.0.1"
 
 class LocalService(Service):
     """Everything started, while the block lasts. ``run`` returns when it is told to stop."""
+
+    LOCAL = True
 
     def __init__(self, settings: Settings, config_folder: Path) -> None:
         self._config_folder = config_folder
@@ -96,10 +98,20 @@ class LocalService(Service):
             yield f"broker: {self._broker.health.problem}"
 
 
-async def run_local(settings: Settings, config_folder: Path, started: Callable[[str], None]) -> None:
-    """Runs the service until SIGTERM or SIGINT. Raises DispatcherError for what keeps it from starting."""
+async def run_local(
+    settings: Settings,
+    config_folder: Path,
+    started: Callable[[str], None],
+    reread: Callable[[], Examination] | None = None,
+) -> None:
+    """Runs the service until SIGTERM or SIGINT. ``reread``: how the configuration is read again when it changes.
+
+    Raises DispatcherError for what keeps it from starting.
+    """
     stop = asyncio.Event()
     with until_signalled(stop):
         async with LocalService(settings, config_folder) as service:
+            if reread is not None:
+                service.follow(config_folder, reread)
             started(service.url)
             await service.run(stop)

@@ -97,7 +97,7 @@ async def open_cluster(settings: Settings, config_folder: Path, access: BrokerAc
     try:
         lease = KubernetesLease(api, config, clock, identity())
         try:
-            store = ConfigMapStore(api, config, namespace_of_record(settings, config.namespace))
+            store = ConfigMapStore(api, config, namespace_of_record(lambda: settings, config.namespace))
             yield Offline(access, store, lease, config.lease_duration + config.lease_retry)
         finally:
             await lease.release()

@@ -134,12 +134,12 @@ def kubernetes_config(settings: Settings, config_folder: Path) -> KubernetesConf
     )
 
 
-def namespace_of_record(settings: Settings, otherwise: str) -> Callable[[Mapping[str, str]], str]:
+def namespace_of_record(settings: Callable[[], Settings], otherwise: str) -> Callable[[Mapping[str, str]], str]:
     """Where the pods of a record's task will look for it; a task that is not known any more has no pods to come."""
-    namespaces = {task.name: task.namespace for task in settings.tasks}
 
     def of(annotations: Mapping[str, str]) -> str:
-        return namespaces.get(task_of(annotations), otherwise)
+        task = task_of(annotations)
+        return next((each.namespace for each in settings().tasks if each.name == task), otherwise)
 
     return of
 
