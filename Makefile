@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo e2e-demo run testbed testbed-binary record-aci test test-fast lint types simulate conformance faults bench chart-schema lock
+.PHONY: help install demo e2e-demo run testbed testbed-binary record-aci test test-fast lint types simulate conformance faults test-crash test-faults-api bench chart-schema lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
@@ -65,6 +65,12 @@ faults: $(STAMP) ## Every fault of the broker against the queue's adapter during
 	@$(BIN)/python -m tests.faults $(if $(FAULT),--fault $(FAULT)) $(if $(ITEMS),--items $(ITEMS)) \
 	    $(if $(FIRED),--fired $(FIRED)) $(if $(WRITE),--write)
 
+test-crash: testbed-binary ## kill -9 after and before every write to the API server in turn; half an hour (STEP= JOBS= WRITE=1)
+	@$(BIN)/python -m tests.crash $(if $(STEP),--step $(STEP)) $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
+
+test-faults-api: testbed-binary ## Bursts through an API server that fails in all ways, drawn from seeds (SEEDS=100 JOBS= WRITE=1)
+	@$(BIN)/python -m tests.crash --seeds $(or $(SEEDS),100) $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
+
 bench: $(STAMP) ## Figures, each with its conditions: the plan, the broker, the adapter, the reaction
 	@for script in bench/*.py; do $(BIN)/python $$script; done
 
@@ -74,3 +80,4 @@ chart-schema: $(STAMP) ## The schema of the chart's values anew, after a setting
 lock: ## Pin the dependencies anew, with hashes (needs uv)
 	uv pip compile pyproject.toml --extra demo --group dev --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o requirements/dev.txt
 	uv pip compile pyproject.toml --constraint requirements/dev.txt --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o requirements/runtime.txt
+	echo hatchling | uv pip compile - --constraint requirements/dev.txt --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o requirements/build.txt
