@@ -373,6 +373,11 @@ MessageReader = Callable[[str, Message], WorkItem]
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 
+def clocks_agree() -> str | None:
+    """For worlds with one clock, which has nothing to disagree with."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """The world, as the composition root has put it together."""
@@ -389,3 +394,5 @@ class Ports:
     outcomes: Outcomes
     account: AciAccount | None = None
     together: Together = one_after_another
+    clock_fault: Callable[[], str | None] = clocks_agree
+    """Why ``clock`` cannot be relied upon at present, in words for a person; None where it can."""

@@ -154,6 +154,7 @@ class Reconciler:
             node_pods=node_pods,
             circuit=memory.circuit,
             ledger_full=bookkeeping.is_full(memory.ledger),
+            clock_fault=self._ports.clock_fault(),
         )
 
     def _waits(self, memory: Memory, attempt: Attempt) -> bool:

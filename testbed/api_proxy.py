@@ -19,6 +19,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
 from random import Random
@@ -125,6 +127,10 @@ class ApiProxy:
     ca_file: Path
     seed: object = 0
     keeper: Keeper | None = None
+    ahead: timedelta = timedelta(0)
+    """The clock that its answers tell (``Date``) is ahead of the server's by so much."""
+    version: str | None = None
+    """The version that ``/version`` answers, such as ``v1.30.4``; None: the server's own."""
     seen: list[Seen] = field(default_factory=list)
     """Every request, in the order in which they ended."""
     fired: Counter[Fault] = field(default_factory=Counter)
@@ -273,14 +279,22 @@ class ApiProxy:
         if hit is not None and fault is Fault.SLOW:
             await asyncio.sleep(hit.seconds)
         saw(answer.status)
-        return web.Response(status=answer.status, body=content, headers=_passed(answer))
+        if self.version is not None and request.path == "/version":
+            content = json.dumps({**json.loads(content), "gitVersion": self.version}).encode()
+        return web.Response(status=answer.status, body=content, headers=self._passed(answer))
+
+    def _passed(self, answer: aiohttp.ClientResponse) -> dict[str, str]:
+        headers = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
+        if self.ahead and "Date" in headers:
+            headers["Date"] = format_datetime(parsedate_to_datetime(headers["Date"]) + self.ahead, usegmt=True)
+        return headers
 
     # --- watches ------------------------------------------------------------------------------------------------------
 
     async def _stream(
         self, request: web.BaseRequest, answer: aiohttp.ClientResponse, hit: _Injected | None, saw: _Saw
     ) -> web.StreamResponse:
-        response = web.StreamResponse(status=200, headers=_passed(answer))
+        response = web.StreamResponse(status=200, headers=self._passed(answer))
         await response.prepare(request)
         saw(200)
         fault = hit.fault if hit else None
@@ -359,7 +373,3 @@ def _expired() -> bytes:
     status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410}
     status["message"] = "too old resource version"
     return json.dumps({"type": "ERROR", "object": status}).encode() + b"\n"
-
-
-def _passed(answer: aiohttp.ClientResponse) -> dict[str, str]:
-    return {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}

@@ -27,9 +27,18 @@ TESTED = ((1, 31), (1, 36))
 
 
 def version_of(body: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Major and minor version from the server's answer; None where it says none."""
+    """Major and minor version that the server behaves as; None where it says none.
+
+    A server may emulate an older version, as it does in the course of an upgrade.
+    """
     match = re.match(r"v?(\d+)\.(\d+)", str(body.get("gitVersion", "")))
-    return None if match is None else (int(match[1]), int(match[2]))
+    if match is None:
+        return None
+    built = (int(match[1]), int(match[2]))
+    emulated = (str(body.get("emulationMajor", "")), str(body.get("emulationMinor", "")))
+    if not all(part.isdigit() for part in emulated):
+        return built
+    return min(built, (int(emulated[0]), int(emulated[1])))
 
 
 def fault_of(body: Mapping[str, Any]) -> str | None:

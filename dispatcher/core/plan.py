@@ -59,6 +59,8 @@ class Snapshot:
     """Our pods on the nodes, or about to be."""
     circuit: Circuit = Circuit()
     ledger_full: bool = False
+    clock_fault: str | None = None
+    """Why the time of this plan cannot be relied upon, in words; None where it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,16 @@ def plan_cycle(snapshot: Snapshot, policy: Policy, now: datetime) -> Plan:
     """Decides what is launched now; planning again at once, with the launches in the ledger, launches nothing more."""
     nodes = NodeSpace(snapshot.headroom, policy.node_pool, snapshot.node_pods)
     nodes.take_all(snapshot.starting)
-    room = Room(policy, snapshot.ledger, nodes, snapshot.circuit, snapshot.active, snapshot.ledger_full, now)
+    room = Room(
+        policy,
+        snapshot.ledger,
+        nodes,
+        snapshot.circuit,
+        snapshot.active,
+        snapshot.ledger_full,
+        now,
+        snapshot.clock_fault,
+    )
     planner = _Planner(snapshot, policy, room, now)
     planner.consider_retries()
     planner.consider_lanes()

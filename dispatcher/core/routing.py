@@ -119,8 +119,12 @@ class Room:
         active: Mapping[str, int],
         ledger_full: bool,
         now: datetime,
+        clock_fault: str | None = None,
     ) -> None:
-        """``active``: pods in flight by task; ``ledger_full``: the document is near the store's limit on size."""
+        """``active``: pods in flight by task; ``ledger_full``: the document is near the store's limit on size.
+
+        ``clock_fault``: why ``now`` cannot be relied upon, in words; None where it can.
+        """
         self._policy = policy
         self._now = now
         self.nodes = nodes
@@ -137,6 +141,7 @@ class Room:
         self._frozen = ledger.frozen
         self._clock_behind_until = ledger.written if ledger.written is not None and now < ledger.written else None
         self._full = ledger_full
+        self._clock_fault = clock_fault
 
     def route(self, demand: Demand) -> Placed | Held | Rejected:
         """The verdict on one demand; room for a placed one is used up."""
@@ -145,6 +150,8 @@ class Room:
         if self._clock_behind_until is not None:
             detail = "the clock is before the ledger's last write"
             return Held(HoldReason.CLOCK_BEHIND, self._clock_behind_until, detail)
+        if self._clock_fault is not None:
+            return Held(HoldReason.CLOCKS_APART, detail=self._clock_fault)
         task = demand.task
         parallelism = task.parallelism_max - self._active[task.name]
         if parallelism <= 0:

@@ -40,6 +40,9 @@ class HoldReason(StrEnum):
     LEDGER_FULL = "ledger_full"
     CLOCK_BEHIND = "clock_behind"
     """Our clock is before the ledger's last write: until it has caught up nobody can tell which window it is."""
+    CLOCKS_APART = "clocks_apart"
+    """This machine's clock and the cluster's are more than 5 s apart: nobody can tell which is right, and with it which
+    window money is spent in."""
     LAUNCHES_PER_CYCLE = "launches_per_cycle"
     """This cycle has launched as much as one may; the next goes on at once."""
 

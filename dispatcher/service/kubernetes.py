@@ -73,6 +73,7 @@ class KubernetesService(Service):
             read_message=message_reader(settings, self._clock.now),
             outcomes=outcomes,
             together=all_at_once,
+            clock_fault=self._clock.fault,
         )
         await self._start_cycles(ports, host=settings.service.web_host, port=settings.service.web_port)
 

@@ -24,13 +24,22 @@ class WorldClock:
 
 
 class HostClock:
-    """What a dispatcher's host takes for the time. The product allows it to be off by up to five seconds."""
+    """What a dispatcher's host takes for the time. The product allows it to be off by up to five seconds.
 
-    __slots__ = ("_world", "offset")
+    ``apart`` says that the host and the cluster were found further apart than that: then it may still be right, but the
+    dispatcher cannot know.
+    """
+
+    __slots__ = ("_world", "apart", "offset")
 
     def __init__(self, world: WorldClock, offset: timedelta = timedelta(0)) -> None:
         self._world = world
         self.offset = offset
+        self.apart = False
+
+    def fault(self) -> str | None:
+        """What the dispatcher is told about the clocks; None where they agree."""
+        return "the clocks are far apart" if self.apart else None
 
     def now(self) -> datetime:
         """The present instant, as far as this host knows."""

@@ -34,6 +34,7 @@ class Fault(StrEnum):
     STALLED_LEADER = "leader stalled between two acts, went on after another took over"
     TWO_LEADERS = "lease said yes to two"
     CLOCK_STEP = "host clock stepped"
+    CLOCKS_APART = "host clock and cluster's found far apart"
     JOB_DELETED = "Job deleted by a person"
     POD_DELETED = "pod deleted by a person"
     JOB_REFUSED = "Job refused by the API server"

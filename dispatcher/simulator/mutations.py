@@ -32,6 +32,7 @@ from dispatcher.core.plan import Plan
 from dispatcher.core.policy import Policy
 from dispatcher.core.records import Record, Ruling, RulingKind, next_record, to_annotations
 from dispatcher.core.retries import Tries
+from dispatcher.core.routing import Room
 from dispatcher.core.units import NO_MONEY, Money, whole_seconds
 from dispatcher.core.windows import Window
 from dispatcher.core.work import ItemId, Task
@@ -276,6 +277,10 @@ def _turn_by_name(self: plans._Planner, lane: Lane) -> tuple[int, float, int, st
     return (-lane.key.priority, share, 0, lane.key.tenant, lane.key.task)
 
 
+def _room_that_trusts_its_clock(*room: Any) -> Room:
+    return Room(*room[:-1])
+
+
 def _hold_silently(self: plans._Planner, lane: Lane, taken: int, held: object) -> None:
     return None
 
@@ -497,6 +502,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         "work that must wait is held without a reason",
         [(plans._Planner, "_hold", _hold_silently)],
         (HELD,),
+    ),
+    Mutation(
+        "launch with clocks apart",
+        "work is launched though this machine's clock and the cluster's are far apart",
+        [(plans, "Room", _room_that_trusts_its_clock)],
+        (PLAN,),
     ),
     Mutation(
         "send and forget",

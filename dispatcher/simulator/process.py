@@ -114,6 +114,7 @@ class Process:
             lambda name, message: reader(name, message, clock.now()),
             OutcomesPort(places.replies, wire),
             AccountPort(places.cluster, wire) if with_account else None,
+            clock_fault=clock.fault,
         )
         self.reconciler = Reconciler(policy, ports)
 

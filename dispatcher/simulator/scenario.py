@@ -63,6 +63,8 @@ RARE: dict[Fault, tuple[float, float, float]] = {
     Fault.CONTRADICTORY: (0.5, 0.2, 0.8),
 }
 """Switched on in fewer worlds: share, least rate, greatest."""
+PARTED_CLOCKS_SHARE = 0.2
+"""In so many worlds the clocks part: nothing is launched meanwhile, and in many worlds more too little would happen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
         release_lag=timedelta(seconds=random.uniform(0, 40)),
         arrivals=arrivals,
         messages=_asking(senders, _with_deadlines(apart, _messages(random, arrivals, tasks), hasty=hasty)),
-        faults=_with_reply_faults(senders, _faults(random)),
+        faults=_with_parted_clocks(Random(f"{seed} clocks"), _with_reply_faults(senders, _faults(random))),
         fault_cycles=fault_cycles,
         replies_lag=senders.random() < 0.5,
     )
@@ -249,6 +251,12 @@ def _asking(random: Random, messages: tuple[Planned, ...]) -> tuple[Planned, ...
 def _with_reply_faults(random: Random, plan: FaultPlan) -> FaultPlan:
     if plan.rates and random.random() < SWITCHED_ON:
         return FaultPlan({**plan.rates, Fault.REPLY_REFUSED: random.uniform(0.02, 0.3)})
+    return plan
+
+
+def _with_parted_clocks(random: Random, plan: FaultPlan) -> FaultPlan:
+    if plan.rates and random.random() < PARTED_CLOCKS_SHARE:
+        return FaultPlan({**plan.rates, Fault.CLOCKS_APART: random.uniform(0.02, 0.1)})
     return plan
 
 

@@ -192,6 +192,7 @@ class World:
         for process in (self.leader, *self.deposed, *(process for _, process in self.stalled)):
             process.set_faults(NO_FAULTS)
             process.clock.offset = NOTHING
+            process.clock.apart = False
             process.lease.lies_left = 0
 
     def _told(self, who: str, event: str, facts: Mapping[str, Any]) -> None:
@@ -259,6 +260,11 @@ class World:
         self.leader.clock.offset = timedelta(seconds=offset)
         return True
 
+    def _part_clocks(self) -> bool:
+        """Somebody sets the host's clock wrong, or right again."""
+        self.leader.clock.apart = not self.leader.clock.apart
+        return self.leader.clock.apart
+
     def _delete_job(self) -> bool:
         live = [job for job in self.cluster.jobs.values() if not job.marked]
         if not live:
@@ -304,6 +310,7 @@ class World:
     _accidents: Mapping[Fault, Callable[[World], bool]] = {
         Fault.LOCK_LOST: _lose_locks,
         Fault.CLOCK_STEP: _step_clock,
+        Fault.CLOCKS_APART: _part_clocks,
         Fault.JOB_DELETED: _delete_job,
         Fault.POD_DELETED: _delete_pod,
         Fault.NODE_LOST: _lose_node,

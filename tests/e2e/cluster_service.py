@@ -182,12 +182,16 @@ async def cluster_service(
     *,
     settings: Mapping[str, Any] | None = None,
     task: Mapping[str, Any] | None = None,
+    server: str | None = None,
 ) -> AsyncIterator[ClusterService]:
-    """Namespaces, an account with its rights, and a configuration; everything is gone afterwards."""
+    """Namespaces, an account with its rights, and a configuration; everything is gone afterwards.
+
+    ``server``: the URL of a proxy, if the service is to go through one.
+    """
     own, tasks = await plane.create_namespace(), await plane.create_namespace()
     token = await plane.create_token(own, ACCOUNT)
     await grant(plane, own, tasks)
-    kubeconfig = plane.write_kubeconfig(f"e2e-{own}", token, namespace=own)
+    kubeconfig = plane.write_kubeconfig(f"e2e-{own}", token, namespace=own, server=server)
     service = ClusterService(plane, folder, own, tasks, kubeconfig)
     write_config(service, connection_string, dict(settings or {}), dict(task or {}))
     try:

@@ -8,10 +8,12 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from dispatcher.embedded.broker import Broker
+from testbed.api_proxy import ApiProxy
 from testbed.behaviour import PREFIX
 from testbed.control_plane import ControlPlane
 from tests.e2e.cluster_service import ClusterService, Replica, cluster_service
@@ -218,3 +220,50 @@ async def test_rights_that_are_missing_are_told_at_start_each_in_a_line(
         errors = [line for line in service.replicas[-1].log.splitlines() if line.startswith("error: ")]
         assert len(errors) >= 10
         assert all("add it to the service account's Role" in line for line in errors)
+
+
+async def test_while_the_clocks_are_apart_work_is_held_with_the_reason_and_goes_on_when_they_agree(
+    control_plane: ControlPlane, broker: Broker, tmp_path: Path
+) -> None:
+    async with (
+        ApiProxy(control_plane.url, control_plane.ca_file, ahead=timedelta(seconds=20)) as proxy,
+        cluster_service(control_plane, tmp_path, broker.connection_string, server=proxy.url) as service,
+    ):
+        replica = service.replica()
+        replica.start()
+        await replica.ready()
+        await enqueue(broker.connection_string, burst(10))
+
+        async def held() -> bool:
+            return [each["reason"] for each in (await replica.status()).get("held", ())] == ["clocks_apart"]
+
+        await until(held, "the work is held")
+        status = await replica.status()
+        assert "behind the API server's" in status["held"][0]["detail"]
+        assert any(fault.startswith("clock: ") for fault in status["faults"])
+        assert not service.events("batch.launched")
+        # Its clock is set right. What the ledger says of the time until now is still ahead of it.
+        proxy.ahead = timedelta(0)
+
+        async def behind() -> bool:
+            return [each["reason"] for each in (await replica.status()).get("held", ())] == ["clock_behind"]
+
+        await until(behind, "only the ledger's last write is ahead of the time")
+        assert not service.events("batch.launched")
+        await all_is_done(service, broker.connection_string, 10)
+
+
+async def test_an_old_cluster_is_told_at_start_in_one_line(
+    control_plane: ControlPlane, broker: Broker, tmp_path: Path
+) -> None:
+    async with (
+        ApiProxy(control_plane.url, control_plane.ca_file, version="v1.30.4") as proxy,
+        cluster_service(control_plane, tmp_path, broker.connection_string, server=proxy.url) as service,
+    ):
+        replica = service.replica()
+        replica.start()
+        assert replica.process is not None
+        assert await asyncio.to_thread(replica.process.wait, 60) == 1
+        (told,) = [line for line in replica.log.splitlines() if line.startswith("error: ")]
+        assert "the cluster runs Kubernetes 1.30; 1.31 or newer is needed for: " in told
+        assert told.endswith("upgrade it")

@@ -44,6 +44,8 @@ class PlanIsBounded(Law):
         plan = plan_cycle(snapshot, policy, now)
         if not plan.launches:
             return
+        if self.world.leader.clock.apart:
+            raise self.broken(f"{len(plan.launches)} launches though the clocks are far apart")
         self._within_capacity(snapshot, plan, policy, now)
         after = self._applied(snapshot, plan, policy, now)
         again = plan_cycle(after, policy, now)

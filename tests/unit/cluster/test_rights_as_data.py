@@ -25,6 +25,12 @@ def test_an_old_cluster_is_told_in_one_line_what_it_lacks() -> None:
     assert "Indexed" not in fault
 
 
+def test_what_a_server_emulates_counts() -> None:
+    emulated = {"gitVersion": "v1.36.3", "emulationMajor": "1", "emulationMinor": "30"}
+    assert "the cluster runs Kubernetes 1.30; 1.31 or newer" in str(fault_of(emulated))
+    assert fault_of({**emulated, "emulationMinor": "33"}) is None
+
+
 def test_a_server_that_does_not_say_what_it_is_is_refused() -> None:
     assert fault_of({}) is not None
     assert fault_of({"gitVersion": "kubernetes"}) is not None

@@ -216,6 +216,12 @@ def test_a_full_ledger_launches_nothing() -> None:
     assert reasons(plan) == {HoldReason.LEDGER_FULL: 2}
 
 
+def test_a_clock_that_cannot_be_relied_upon_launches_nothing() -> None:
+    plan = plan_cycle(a_snapshot(items(2), headroom=ROOMY, retries=(a_retry(1),), clock_fault="far"), a_policy(), NOW)
+    assert reasons(plan) == {HoldReason.CLOCKS_APART: 3}
+    assert {hold.held.detail for hold in plan.holds} == {"far"}
+
+
 def test_planning_again_at_once_with_the_launches_in_the_ledger_launches_nothing() -> None:
     task = a_task(placements=VIRTUAL_ONLY)
     policy = a_policy(task, budgets=(a_budget("0.05"),), virtual_node=VirtualNodePolicy(groups_max=8))

@@ -57,10 +57,11 @@ def a_room(
     active: int = 0,
     full: bool = False,
     now: datetime = NOW,
+    clock_fault: str | None = None,
 ) -> Room:
     policy = policy or a_policy()
     nodes = NodeSpace(headroom, policy.node_pool, 0)
-    return Room(policy, ledger or Ledger(), nodes, circuit, {"report": active}, full, now)
+    return Room(policy, ledger or Ledger(), nodes, circuit, {"report": active}, full, now, clock_fault)
 
 
 def held(verdict: Placed | Held) -> tuple[HoldReason, datetime | None]:
@@ -278,3 +279,12 @@ def test_with_a_clock_before_the_ledgers_last_write_nothing_is_launched() -> Non
     ledger = Ledger(written=NOW + MINUTE)
     verdict = a_room(headroom=a_headroom(a_node()), ledger=ledger).route(a_demand())
     assert held(verdict) == (HoldReason.CLOCK_BEHIND, NOW + MINUTE)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_while_the_clocks_are_apart_neither_new_work_nor_a_retry_is_launched_and_the_words_are_told(
+    whole: bool,
+) -> None:
+    far = "this machine's clock is 60 s behind the API server's"
+    verdict = a_room(headroom=a_headroom(a_node()), clock_fault=far).route(a_demand(whole=whole))
+    assert verdict == Held(HoldReason.CLOCKS_APART, None, far)
