@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from dispatcher.cli.shared import Exit, JsonOption, counted, fail, say, told
 from dispatcher.judge import (
     RULES,
     BadProfile,
+    Effect,
     Finding,
     Level,
     Profile,
@@ -27,8 +30,11 @@ from dispatcher.judge import (
 )
 from dispatcher.judge.profiles import DEFAULT
 from dispatcher.judge.workloads import TEMPLATE_AT, mapping
+from dispatcher.running import NotReachable
 
 STDIN = "-"
+SERVER_RULE = "api-server"
+"""What findings of the API server are called."""
 
 
 @dataclass(slots=True)
@@ -37,7 +43,8 @@ class Judged:
 
     file: str
     findings: list[Finding] = field(default_factory=list)
-    workloads: int = 0
+    documents: list[Mapping[str, Any]] = field(default_factory=list)
+    """Those that were judged."""
     passed_over: list[str] = field(default_factory=list)
     """Objects that make no pods."""
     unreadable: str = ""
@@ -53,13 +60,21 @@ def check_manifest(
         str, typer.Option(metavar="PROFILE", help="Where it is to run: the name of a profile, or a YAML file.")
     ] = DEFAULT,
     namespace: Annotated[str, typer.Option(help="The namespace of objects that name none.")] = "default",
+    server: Annotated[
+        bool, typer.Option("--server", help="Ask the API server too, by a dry run: nothing is created.")
+    ] = False,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="With --server: how to reach it. Default: $KUBECONFIG, or ~/.kube/config.")
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="With --server: a context of the kubeconfig.")] = None,
     list_rules: Annotated[bool, typer.Option("--rules", help="Print the rules of the placement instead.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Tell whether manifests fit the virtual node: Pod, Job, CronJob, Deployment, DaemonSet, StatefulSet.
 
     One line a finding: ERROR or WARNING, the rule, the object, the field, what is wrong, and the remedy.
-    Exit codes: 0 it fits, perhaps with warnings; 1 something does not fit; 2 a file cannot be read.
+    Exit codes: 0 it fits, perhaps with warnings; 1 something does not fit; 2 a file cannot be read; 3 the
+    server does not answer.
     """
     profile = profile_named(placement)
     if list_rules:
@@ -68,6 +83,10 @@ def check_manifest(
     if not files:
         fail("no file is named; name manifests, or - for stdin", Exit.USAGE)
     judged = [judge_file(each, profile, namespace) for each in files]
+    if server:
+        ask_server(judged, namespace, kubeconfig or default_kubeconfig(), context)
+    elif kubeconfig is not None or context is not None:
+        fail("--kubeconfig and --context say which server is asked; add --server", Exit.USAGE)
     if as_json:
         print(json.dumps(_as_json(judged, profile), indent=2))
     else:
@@ -78,7 +97,7 @@ def check_manifest(
     warnings = sum(len(each.findings) for each in judged) - errors
     if not as_json and not unread:
         fits = f"fits {profile.name}" if not errors else f"does not fit {profile.name}"
-        objects = counted(sum(each.workloads for each in judged), "object")
+        objects = counted(sum(len(each.documents) for each in judged), "object")
         say(f"{objects} judged: {fits}, {counted(errors, 'error')}, {counted(warnings, 'warning')}")
     if unread:
         raise typer.Exit(Exit.USAGE)
@@ -120,13 +139,47 @@ def judge_file(path: Path, profile: Profile, namespace: str) -> Judged:
         if found is None:
             judged.passed_over.append(_title(document))
         else:
-            judged.workloads += 1
+            judged.documents.append(document)
             judged.findings += found
-    if not judged.workloads:
+    if not judged.documents:
         judged.unreadable = f"holds nothing that makes pods ({', '.join(judged.passed_over)}); known are " + ", ".join(
             TEMPLATE_AT
         )
     return judged
+
+
+def default_kubeconfig() -> Path:
+    """As kubectl finds it, where one file is named."""
+    return Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config").expanduser()
+
+
+def ask_server(judged: Sequence[Judged], namespace: str, kubeconfig: Path, context: str | None) -> None:
+    """Adds what the API server says of every object. Raises DispatcherError where it cannot be asked."""
+    from dispatcher.cluster import KubernetesConfig, ServerClock, connect
+    from dispatcher.cluster.api import NoAnswer
+    from dispatcher.cluster.dry_run import refusals
+
+    async def ask() -> None:
+        clock = ServerClock()
+        api = await connect(KubernetesConfig(namespace, (namespace,), kubeconfig=kubeconfig, context=context), clock)
+        try:
+            for each in judged:
+                for document in each.documents:
+                    said = await refusals(api, document, namespace)
+                    each.findings += [_of_server(document, path, message) for path, message in said]
+        except NoAnswer as error:
+            raise NotReachable(f"the API server does not answer: {error}") from error
+        finally:
+            await api.close()
+
+    asyncio.run(ask())
+
+
+def _of_server(document: Mapping[str, Any], path: str, message: str) -> Finding:
+    remedy = "correct it as the API server says"
+    return Finding(
+        Level.ERROR, SERVER_RULE, _title(document), path, message, remedy, Effect.FAILS, "dry run at the API server"
+    )
 
 
 def print_rules(profile: Profile, as_json: bool) -> None:
@@ -164,7 +217,7 @@ def _as_json(judged: Sequence[Judged], profile: Profile) -> dict[str, Any]:
             {
                 "file": each.file,
                 "unreadable": each.unreadable or None,
-                "objects": each.workloads,
+                "objects": len(each.documents),
                 "passed_over": each.passed_over,
                 "findings": [finding.to_json() for finding in each.findings],
             }

@@ -9,6 +9,7 @@
     mirror      what is known of Jobs, pods and nodes, and what has changed
     reading     raw objects -> what decisions need        failures   why a pod failed
     nodes       what is free on the real nodes            versions   which Kubernetes will do
+    dry_run     what the API server would say of a manifest
     cluster     the JobCluster        store    the LedgerStore        lease    who leads
     clock       the API server's time                     rights     what we may do, as data
 
