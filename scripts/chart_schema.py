@@ -61,6 +61,7 @@ _OWN: Mapping[str, Schema] = {
         }
     ),
     "resources": _values({"requests": _QUANTITIES, "limits": _QUANTITIES}),
+    "rolloutOnChange": _YES_OR_NO,
     "terminationGracePeriodSeconds": _SECONDS,
     "probes": _values(
         {

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import textwrap
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import yaml
-from chart_kit import CHART, SETS, VALUES, rendered, value_files, write_mounted
+from chart_kit import CHART, ROOT, SETS, VALUES, rendered, value_files, write_mounted
 
 from dispatcher.cluster import ServerClock, check, connect
 from dispatcher.errors import BadConfiguration
@@ -200,3 +202,47 @@ async def test_removed_it_leaves_no_right_behind_and_keeps_what_the_dispatcher_w
     assert not [each for each in whole["items"] if each["metadata"]["name"].startswith(f"{release.namespace}-")]
     assert (await release.get("configmap", "dispatcher-ledger"))["data"] == {"epoch": "7"}
     assert (await release.get("secret", "orders"))["metadata"]["name"] == "orders"
+
+
+async def test_what_is_left_behind_goes_as_the_install_guide_says(release: Release) -> None:
+    plane, instance = release.plane, f"{release.namespace}-dispatcher"
+    ours = {
+        "labels": {"burst-dispatcher.io/instance": instance},
+        "finalizers": ["burst-dispatcher.io/settle-before-forgetting"],
+    }
+    record, ledger = {"metadata": {"name": "burst-a-1", **ours}}, {"metadata": {"name": f"{instance}-ledger", **ours}}
+    await plane.api.post(f"/api/v1/namespaces/{release.tasks}/configmaps", record)
+    await plane.api.post(f"/api/v1/namespaces/{release.namespace}/configmaps", ledger)
+    pod = {"restartPolicy": "Never", "containers": [{"name": "worker", "image": "any"}]}
+    job = {"metadata": record["metadata"], "spec": {"suspend": True, "template": {"spec": pod}}}
+    await plane.api.post(f"/apis/batch/v1/namespaces/{release.tasks}/jobs", job)
+    lease = {"metadata": {"name": f"{instance}-leader"}}
+    await plane.api.post(f"/apis/coordination.k8s.io/v1/namespaces/{release.namespace}/leases", lease)
+    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    begin = text.index("       LABEL=")
+    script = textwrap.dedent(text[begin : text.index("\n\n", begin)])
+    for named, here in (
+        ("burst-dispatcher.io/instance=burst-dispatcher", f"burst-dispatcher.io/instance={instance}"),
+        ("burst-dispatcher-leader", f"{instance}-leader"),
+        ("in reports burst;", f"in {release.tasks} {release.namespace};"),
+        ("-n burst ", f"-n {release.namespace} "),
+    ):
+        assert named in script
+        script = script.replace(named, here)
+    await _bash(plane, script)
+    for namespace in (release.tasks, release.namespace):
+        left = await plane.kubectl("get", "jobs,configmaps,leases", "--namespace", namespace, "--output=name")
+        assert not [each for each in left.split() if "kube-root-ca" not in each]
+
+
+async def _bash(plane: ControlPlane, script: str) -> None:
+    programs = plane.folder / "programs"
+    programs.mkdir(exist_ok=True)
+    if not (programs / "kubectl").exists():
+        (programs / "kubectl").symlink_to(plane.binary)
+    env = {"PATH": f"{programs}:/usr/bin:/bin", "KUBECONFIG": str(plane.kubeconfig), "HOME": str(plane.folder)}
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-euo", "pipefail", "-c", script, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), SECONDS_MAX)
+    assert process.returncode == 0, said.decode()

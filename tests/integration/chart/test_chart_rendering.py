@@ -222,6 +222,7 @@ def test_another_configuration_makes_new_pods_and_the_same_one_none(helm: Helm) 
     assert mark() == mark("--set", "replicas=3")
     assert mark() != mark("--set", "config.timing.sweep_every=6m")
     assert mark() != mark("--set", "tasks[0].backoff_limit=1")
+    assert "annotations" not in pod_of(render(helm, "minimal", "--set", "rolloutOnChange=false"))["metadata"]
 
 
 # --- the pod ----------------------------------------------------------------------------------------------------------
@@ -318,6 +319,27 @@ def test_the_notes_say_how_to_look_and_warn_of_a_missing_budget(helm: Helm) -> N
     assert "kubectl -n burst rollout status deployment/dispatcher" in notes
     assert "There is no budget" in notes
     assert "makes Jobs in reports" in notes
+
+
+def test_the_values_of_the_install_guide_are_taken_and_its_flags_exist(helm: Helm, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"^```yaml (values-\S+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    for name, block in blocks.items():
+        (tmp_path / f"{name}.yaml").write_text(block, encoding="utf-8")
+    alone = helm.run(
+        "template", "dispatcher", CHART, f"--values={tmp_path}/values-identity.yaml", "--kube-version=1.36.3"
+    )
+    made = [each for each in yaml.safe_load_all(alone) if each]
+    assert pod_of(made)["metadata"]["labels"]["azure.workload.identity/use"] == "true"
+    assert examine(write_mounted(made, tmp_path / "identity"), local=False, environ={}).mistakes == ()
+    without = ("--set=workloadIdentity.enabled=false", "--set=config.service_bus.namespace=null")
+    files = [f"--values={tmp_path}/{name}.yaml" for name in ("values-identity", "values-connection-string")]
+    said = helm.run("template", "dispatcher", CHART, *files, *without, "--kube-version=1.36.3")
+    assert "secretName: orders" in said
+    for command, flags in re.findall(r"^helm (upgrade|rollback|history|uninstall)\b([^\n]*)", text, re.MULTILINE):
+        known = helm.run(command, "--help")
+        for flag in re.findall(r"--[a-z-]+", flags):
+            assert flag in known, f"helm {command} {flag}"
 
 
 def test_chart_and_package_have_one_version() -> None:
