@@ -115,6 +115,7 @@ async def a_broker() -> AsyncIterator[tuple[str, psutil.Process]]:
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve_broker, args=(theirs,), daemon=True)
     process.start()
+    theirs.close()  # so that a broker that dies at its start is noticed
     try:
         connection_string = await asyncio.get_running_loop().run_in_executor(None, ours.recv)
         yield connection_string, psutil.Process(process.pid)
