@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import typer
 from dispatcher.cli.app import app
 from dispatcher.cli.shared import ConfigDir, Exit, JsonOption, broker_access, counted, say, told
 from dispatcher.errors import LookFailed
+from dispatcher.running import NotReachable
 from dispatcher.settings import Settings, examine
 from dispatcher.settings.sizing import worst_day
 
@@ -32,17 +34,23 @@ def check_config(
     local: Annotated[bool, typer.Option("--local", help="Check what local mode needs too, such as programs.")] = False,
     server: Annotated[
         bool,
-        typer.Option("--server", help="Connect to the broker too, and look at every queue; nothing there is changed."),
+        typer.Option(
+            "--server",
+            help="Connect to the broker too, and look at every queue; and to the cluster, where one is named or this "
+            "runs in it, and ask whether it would take the Jobs. Nothing there is changed.",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Tell every mistake in the configuration at once: where it is, what is wrong, and the remedy."""
     examined = examine(config, local=local)
     seen = _looked(examined.settings, config, local) if server and examined.settings is not None else {}
+    jobs = refused_jobs(examined.settings, config) if server and not local and examined.settings is not None else {}
     wrong = [each for found in seen.values() for each in found if each.level == "mistake"]
+    refused = sum(map(len, jobs.values()))
     if as_json:
         content: dict[str, object] = {
-            "ok": examined.settings is not None and not wrong,
+            "ok": examined.settings is not None and not wrong and not refused,
             "mistakes": [mistake.to_json() for mistake in examined.mistakes],
             "warnings": [warning.to_json() for warning in examined.warnings],
         }
@@ -53,6 +61,8 @@ def check_config(
             content["queues"] = {
                 queue: [{"level": each.level, "text": each.text} for each in found] for queue, found in seen.items()
             }
+        if jobs:
+            content["jobs"] = jobs
         print(json.dumps(content, indent=2))
     else:
         for mistake in examined.mistakes:
@@ -62,6 +72,9 @@ def check_config(
         for queue, found in seen.items():
             for each in found:
                 print(f"queue {queue}: {_WORDS[each.level]}{each.text}")
+        for title, said in jobs.items():
+            for line in said:
+                print(f"{title}: {line}; correct the task as the API server says")
     if examined.settings is None:
         say(f"{counted(len(examined.mistakes), 'mistake')} in {config}")
         raise typer.Exit(Exit.USAGE)
@@ -69,6 +82,9 @@ def check_config(
         say(f"{counted(len(wrong), 'mistake')} at the broker")
         unreached = all(each.text.startswith(_UNREACHED) for each in wrong)
         raise typer.Exit(Exit.NOT_REACHABLE if unreached else Exit.FAILED)
+    if refused:
+        say(f"{counted(refused, 'mistake')} at the API server")
+        raise typer.Exit(Exit.FAILED)
     if not as_json:
         tasks, queues = len(examined.settings.tasks), len(examined.settings.queues)
         day = worst_day(examined.settings)
@@ -90,6 +106,32 @@ def _looked(settings: Settings, config: Path, local: bool) -> Mapping[str, Seque
             await access.close()
 
     return asyncio.run(look())
+
+
+def refused_jobs(settings: Settings, config: Path) -> dict[str, list[str]]:
+    """What the API server would refuse of the Jobs of every task; nothing where there is no cluster to ask."""
+    from dispatcher.cluster import ServerClock, connect
+    from dispatcher.cluster.api import NoAnswer
+    from dispatcher.cluster.dry_run import refusals
+    from dispatcher.service.wiring import kubernetes_config
+    from dispatcher.settings.pod_checks import jobs_of
+
+    if settings.kubernetes.kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
+        return {}
+
+    async def ask() -> dict[str, list[str]]:
+        api = await connect(kubernetes_config(settings, config), ServerClock())
+        try:
+            return {
+                title: [f"{field}: {said}" for field, said in await refusals(api, job, job["metadata"]["namespace"])]
+                for title, job in jobs_of(settings)
+            }
+        except NoAnswer as error:
+            raise NotReachable(f"the API server does not answer: {error}") from error
+        finally:
+            await api.close()
+
+    return asyncio.run(ask())
 
 
 async def _findings(access: BrokerAccess, name: str, expected: Expected) -> Sequence[Finding]:

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from dispatcher.core.jobs import JobShape, manifest
+from dispatcher.core.jobs import JobShape, manifest, shape_of
 from dispatcher.core.work import Placement
 from dispatcher.judge import Finding, Level, Profile, findings_of
 from dispatcher.settings.checks import Context, Pieces
 from dispatcher.settings.mistakes import Location, Mistake, path_text
+from dispatcher.settings.models import Settings
 from dispatcher.settings.placements import placement_profile
 from dispatcher.settings.tasks import TaskSettings
 
@@ -62,6 +63,34 @@ def pod_of(task: TaskSettings, profile: Profile) -> Mapping[str, Any]:
     metadata = {**job["spec"]["template"]["metadata"], "namespace": task.namespace}
     metadata["name"] = f"{job['metadata']['name']}-999-xxxxx"
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": job["spec"]["template"]["spec"]}
+
+
+def jobs_of(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A Job of every task in every place that it may run, as it would be created, and what to call it."""
+    policy = settings.policy()
+    for task in policy.tasks.values():
+        for where in task.placements:
+            if where is Placement.VIRTUAL_NODE and policy.virtual_node is None:
+                continue
+            profile = policy.profile_of(where)
+            shape = shape_of(
+                task,
+                placement=where,
+                completions=1,
+                parallelism=1,
+                allowance_left=task.backoff_limit,
+                profile=profile,
+            )
+            job = manifest(
+                task,
+                shape,
+                placement=where,
+                batch_id=_LONGEST_BATCH,
+                attempt=99,
+                sequence_numbers=(1,),
+                profile=profile,
+            )
+            yield f"task {task.name} on {profile.name}", job
 
 
 def _told(pieces: Pieces, context: Context, level: Level) -> Iterator[Mistake]:

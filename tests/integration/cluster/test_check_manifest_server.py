@@ -1,4 +1,4 @@
-"""``check-manifest --server``: the real API server is asked by a dry run, and nothing is created."""
+"""``check-manifest --server`` and ``check-config --server``: the API server itself is asked; nothing is created."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from kube_kit import config_for
 from typer.testing import CliRunner, Result
 
 from dispatcher.cli import app
+from dispatcher.cli.check import refused_jobs
 from dispatcher.cluster import ServerClock, connect
+from dispatcher.settings import examine
 from testbed.control_plane import ControlPlane
 
 TEMPLATES = Path(__file__).parents[2] / "fixtures/templates"
@@ -89,3 +91,33 @@ async def test_a_server_that_does_not_answer_ends_with_3(control_plane: ControlP
     result = await check(str(TEMPLATES / "02-pod-clean.yaml"), "--server", "--kubeconfig", str(nowhere))
     assert result.exit_code == 3
     assert "does not answer" in result.stderr
+
+
+# --- check-config ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_jobs_of_every_task_are_taken_or_their_mistakes_told(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    task = {
+        "name": "report",
+        "namespace": namespace,
+        "image": "registry.example/report:1",
+        "command": ["run"],
+        "resources": {"cpu": "1", "memory": "512Mi"},
+    }
+    elsewhere = {**task, "name": "lost", "namespace": "nowhere", "placements": ["node_pool"]}
+    dispatcher = {
+        "queues": [{"name": "work", "tasks": ["report", "lost"]}],
+        "service_bus": {"namespace": "orders.servicebus.windows.net"},
+        "kubernetes": {"kubeconfig": str(control_plane.kubeconfig)},
+        "virtual_node": {},
+    }
+    (tmp_path / "dispatcher.yaml").write_text(yaml.safe_dump(dispatcher))
+    (tmp_path / "tasks.yaml").write_text(yaml.safe_dump({"tasks": [task, elsewhere]}))
+    settings = examine(tmp_path, local=False, environ={}).settings
+    assert settings is not None
+    said = await asyncio.to_thread(refused_jobs, settings, tmp_path)
+    assert said["task report on nodes"] == said["task report on virtual-node-v1"] == []
+    [line] = said["task lost on nodes"]
+    assert "nowhere" in line
