@@ -99,14 +99,18 @@ class Server:
         """Things happen when they are due, whether anybody asks or not: code must start then."""
         while True:
             self._changed.clear()
-            await self._do(self.region.advance(utc_now()))
+            await self._carry_out(self.region.advance(utc_now()))
             due = self.region.next_change()
             seconds = SLEEP_SECONDS_MAX if due is None else (due - utc_now()).total_seconds()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(max(seconds, 0.001), SLEEP_SECONDS_MAX))
+                async with asyncio.timeout(min(max(seconds, 0.001), SLEEP_SECONDS_MAX)):
+                    await self._changed.wait()
 
     async def _do(self, acts: list[Act]) -> None:
-        self._changed.set()
+        self._changed.set()  # the timer looks anew when the next change is due
+        await self._carry_out(acts)
+
+    async def _carry_out(self, acts: list[Act]) -> None:
         for act in acts:
             await self.execution.do(act)
         for group in self.region.gone[self._forgotten :]:

@@ -90,7 +90,7 @@ async def test_logs_are_read_through_the_api_server(here: Here) -> None:
 
 
 async def test_a_deleted_pod_is_gone_before_its_group_which_is_paid_until_it_stops(here: Here) -> None:
-    await here.virtual.aci.change_options(delete_seconds=20, stop_seconds=3)
+    await here.virtual.aci.change_options(delete_seconds=10, stop_seconds=3)
     await here.create_pod("one", spec(container(run_seconds=NEVER)))
     await here.in_phase("one", "Running")
     await here.delete_pod("one")
@@ -176,7 +176,7 @@ async def test_a_refused_pod_that_may_restart_stays_pending_while_its_group_runs
     await here.virtual.aci.add_fault("no_capacity", times=1)
     await here.create_pod("hidden", spec(container(run_seconds=NEVER), restartPolicy="OnFailure"))
     await here.group_look("hidden", lambda each: each["metered"], "running")
-    await here.read_again("hidden")
+    await here.read_again("hidden", 3)
     (pod,) = await here.pods()
     assert (pod["status"]["phase"], pod["status"]["reason"]) == ("Pending", "ProviderFailed")
 
