@@ -7,6 +7,8 @@
                Complete; and the dispatcher, from the first send until the last item is settled, turn about
   single       one Job for each item, created as fast as the API takes them, until the last is Complete: what starting
                a Job for each message comes to
+  paced        the same where the controllers keep to Kubernetes' own request rates (20 a second), as on a slow managed
+               cluster
   reaction     from just before the send of one item until a watch shows its Job, on an idle service
   watched      what it costs the dispatcher that so many pods are there, half of them its own, and what a change of one
 
@@ -46,7 +48,7 @@ from dispatcher.core.jobs import LABEL_JOB
 from testbed.behaviour import told
 from testbed.control_plane import Node
 
-SECTIONS = ("five", "zero", "single", "reaction", "watched")
+SECTIONS = ("five", "zero", "single", "reaction", "paced", "watched")
 AT_ONCE = 32
 """Requests under way together of those who make one Job for each item, and of the bench itself."""
 STALLED_SECONDS = 300.0
@@ -419,9 +421,12 @@ async def run(options: argparse.Namespace) -> None:
     """Every section that was asked for."""
     sections = options.only or SECTIONS
     with tempfile.TemporaryDirectory() as name:
-        if set(sections) - {"watched"}:
+        if set(sections) - {"paced", "watched"}:
             async with a_world(Path(name) / "first", options.parallelism, options.gogc) as world:
                 await compare(world, options, sections)
+        if "paced" in sections:
+            async with a_world(Path(name) / "paced", options.parallelism, options.gogc, controller_qps=None) as world:
+                await compare_with_single_jobs(world, options.paced, options.requests)
         if "watched" in sections:
             async with a_world(Path(name) / "second", options.parallelism, 100) as world:
                 await watch_a_crowd(world, options.watched, min(options.watched, 5000))
@@ -442,10 +447,7 @@ async def compare(world: World, options: argparse.Namespace, sections: Sequence[
             title = f"{options.pods} pods of {TASKS[name]:g} s, {options.parallelism} at once"
             tell_runs(title, sides, aim, "bare Job", options.requests)
     if "single" in sections:
-        single = await by_single_jobs(world, options.single)
-        ours = await by_dispatcher(world, "zero", options.single)
-        title = f"{options.single} pods of 0 s"
-        tell_runs(title, {"one Job an item": single, "dispatcher": ours}, 5, "one Job an item", options.requests)
+        await compare_with_single_jobs(world, options.single, options.requests)
     if "reaction" in sections:
         await until_idle(world)
         found = await reactions(world, options.items, random.Random(options.seed))  # noqa: S311 - no secret
@@ -454,12 +456,22 @@ async def compare(world: World, options: argparse.Namespace, sections: Sequence[
         console.print(f"    p50 {p50:.0f} ms (aim 250), p99 {p99:.0f} ms (aim 1000), most {max(found):.0f} ms")
 
 
+async def compare_with_single_jobs(world: World, items: int, requests: bool) -> None:
+    """One Job for each item, then the dispatcher."""
+    single = await by_single_jobs(world, items)
+    ours = await by_dispatcher(world, "zero", items)
+    pace = world.plane.options.controller_qps or "Kubernetes' own 20"
+    title = f"{items} pods of 0 s, controllers at {pace} requests a second at most"
+    tell_runs(title, {"one Job an item": single, "dispatcher": ours}, 5, "one Job an item", requests)
+
+
 def main() -> None:
     """Prints the conditions, then the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pods", type=int, default=10_000, help="of each side of the comparisons with one bare Job")
     parser.add_argument("--parallelism", type=int, default=250)
     parser.add_argument("--single", type=int, default=1_000, help="items that get a Job each")
+    parser.add_argument("--paced", type=int, default=200, help="the same, with controllers at their own rates")
     parser.add_argument("--items", type=int, default=100, help="items whose reaction is measured")
     parser.add_argument("--watched", type=int, default=20_000, help="pods in the crowd")
     parser.add_argument("--rounds", type=int, default=1, help="how often the comparisons are made, sides in turn")

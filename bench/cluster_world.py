@@ -86,9 +86,9 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(folder: Path, parallelism: int, gogc: int) -> AsyncIterator[World]:
-    """Starts it all; ends it all."""
-    async with ControlPlane.started(Options(gogc=gogc)) as plane:
+async def a_world(folder: Path, parallelism: int, gogc: int, controller_qps: int | None = 2000) -> AsyncIterator[World]:
+    """Starts it all; ends it all. ``controller_qps``: as in the testbed; None is Kubernetes' own."""
+    async with ControlPlane.started(Options(gogc=gogc, controller_qps=controller_qps)) as plane:
         nodes = [
             real_node(f"node-{number}", cpu="64", memory="256Gi", pods=PODS_ON_NODE) for number in range(1, NODES + 1)
         ]
