@@ -76,13 +76,13 @@ async def _calm(world: World) -> Verdict:
     return verdict
 
 
-def _kills(world: World, writes: int, moments: Sequence[Moment], step: int) -> list[Task]:
+def _kills(world: World, writes: range, moments: Sequence[Moment]) -> list[Task]:
     return [
         lambda moment=moment, at=at, last=number % _TO_THE_END_EVERY == 0: run(  # type: ignore[misc]
             world, f"killed {moment} write {at}", kill_at=at, moment=moment, to_the_end=last
         )
         for moment in moments
-        for number, at in enumerate(range(1, writes + 1, step))
+        for number, at in enumerate(writes)
     ]
 
 
@@ -94,13 +94,13 @@ def _spoilt(world: World, seeds: range, *, silent: bool | None) -> list[Task]:
 
 
 async def _sweep(
-    moments: Sequence[Moment], step: int, seeds: range, jobs: int, *, silent: bool | None
+    moments: Sequence[Moment], first: int, step: int, seeds: range, jobs: int, *, silent: bool | None
 ) -> tuple[Verdict, list[Verdict], list[Verdict]]:
     async with ControlPlane.started() as plane:
         await plane.create_nodes(real_node("node-1", cpu="256", memory="1Ti", pods=1000), virtual_node())
         async with a_world(plane, 2 * _WRITES_MAX + len(seeds)) as world:
             calm = await _calm(world)
-            kills = _kills(world, len(calm.writes), moments, step)
+            kills = _kills(world, range(first, len(calm.writes) + 1, step), moments)
             killed = await _all(kills, jobs, "killed at each write") if kills else []
             spoilt = await _all(_spoilt(world, seeds, silent=silent), jobs, "the API server's faults") if seeds else []
             return calm, killed, spoilt
@@ -109,6 +109,7 @@ async def _sweep(
 def main(
     moment: Annotated[list[Moment] | None, typer.Option(help="Only kills after, or before, the writes.")] = None,
     step: Annotated[int, typer.Option(min=1, help="Only every so many-th write.")] = 1,
+    first: Annotated[int, typer.Option(min=1, help="The first write to be killed at.")] = 1,
     seeds: Annotated[int, typer.Option(min=0, help="No kills: so many runs with the API server's faults.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Only this seed.")] = None,
     silent: Annotated[
@@ -120,7 +121,7 @@ def main(
     """Kills the dispatcher at each of its writes, or spoils what passes between it and the API server, and judges."""
     drawn_seeds = range(seed, seed + 1) if seed is not None else range(seeds)
     moments: list[Moment] = [] if drawn_seeds else (moment or list(Moment))
-    calm, killed, spoilt = asyncio.run(_sweep(moments, step, drawn_seeds, jobs, silent=silent))
+    calm, killed, spoilt = asyncio.run(_sweep(moments, first, step, drawn_seeds, jobs, silent=silent))
     console = Console()
     if killed:
         rows = report.by_write(killed)

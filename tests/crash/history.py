@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -33,6 +34,8 @@ class Version:
     gone: bool
     """It was deleted at this revision; ``object`` is how it stood last."""
     object: Mapping[str, Any]
+    seen_at: float = 0.0
+    """When we heard of it, on this machine's monotonic clock."""
 
 
 class History:
@@ -91,7 +94,7 @@ class History:
         metadata, gone = value["metadata"], event["type"] == "DELETED"
         metadata.pop("managedFields", None)
         namespace, key = metadata["namespace"], (kind, metadata["uid"])
-        self._versions[namespace].append(Version(int(version), kind, gone, value))
+        self._versions[namespace].append(Version(int(version), kind, gone, value, time.monotonic()))
         if gone:
             self._standing[namespace].pop(key, None)
         else:
