@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 
 import psutil
 import pytest
@@ -82,3 +83,39 @@ async def test_what_runs_ends_with_the_stand_in(here: Here) -> None:
         return None if program.is_running() and program.status() != psutil.STATUS_ZOMBIE else True
 
     await until(ended, "the end of the program")
+
+
+def made_in(folder: Path) -> set[str]:
+    """Kinds of files of any size worth having."""
+    return {path.suffix for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 1000}
+
+
+@pytest.mark.parametrize(
+    ("task", "params", "suffix"),
+    [("report", {"country": "Kenya"}, ".html"), ("thumbnail", {"photo": "coffee"}, ".jpg")],
+)
+async def test_a_task_of_the_demo_makes_its_artifact_on_the_virtual_node(
+    here: Here, tmp_path: Path, task: str, params: dict[str, str], suffix: str
+) -> None:
+    item = {"id": "one", "task": task, "tenant": "acme", "params": params, "sequence_number": 1}
+    data = {"0.json": json.dumps(item)}
+    core = f"/api/v1/namespaces/{here.name}"
+    await here.api.post(f"{core}/configmaps", {"metadata": {"name": "burst-a-1"}, "data": data})
+    told = {
+        "BURST_ITEMS_DIR": "/var/run/burst/items",
+        "BURST_BATCH": "a",
+        "BURST_ATTEMPT": "1",
+        "BURST_DEMO_OUTPUT": str(tmp_path),
+        "BURST_RUN_LOG": "/dev/null",
+    }
+    worker = container(["python", f"examples/tasks/{task}.py"], cpu="500m", memory="600M") | {
+        "env": [{"name": name, "value": value} for name, value in told.items()],
+        "volumeMounts": [{"name": "items", "mountPath": "/var/run/burst/items"}],
+    }
+    volumes = [{"name": "items", "configMap": {"name": "burst-a-1", "optional": False}}]
+    await here.create_job(job(task, 1, spec(worker, volumes=volumes)))
+    status = await here.ended(task)
+    (pod,) = await here.pods()
+    log = await here.virtual.plane.kubectl("logs", "-n", here.name, pod["metadata"]["name"])
+    assert status.get("completedIndexes") == "0", log
+    assert suffix in made_in(tmp_path), log
