@@ -26,7 +26,8 @@ START_SECONDS_MAX = 60.0
 def pinned(name: str) -> set[str]:
     """Packages of a lock, as ``name==version``."""
     text = (ROOT / "requirements" / name).read_text(encoding="utf-8")
-    return set(re.findall(r"^([a-z0-9._-]+==[^\s\\;]+)", text, re.MULTILINE))
+    found = re.findall(r"^([a-z0-9._-]+)(?:\[[^\]]*\])?(==[^\s\\;]+)", text, re.MULTILINE)
+    return {package + version for package, version in found}
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------
