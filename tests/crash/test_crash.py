@@ -14,7 +14,7 @@ from .spoiling import drawn
 from .trial import Verdict, run
 from .world import World
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
 
 _WRITES = 110
 """A run makes a few more; after the last of them there is nothing to be killed at."""

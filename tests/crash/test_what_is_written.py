@@ -12,7 +12,7 @@ from .gate import Moment
 from .trial import run
 from .world import Place, World
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
 
 FORMAT = "burst-dispatcher.io/format"
 _SIZE_MAX = 1024 * 1024
