@@ -2,21 +2,28 @@
 
 Decides the order of requests for each act and look, and what their replies amount to. What is known between looks is
 the :mod:`mirror`'s. Manifests are created in the namespace that they name, with our instance's label on them.
+
+Webhooks and policies of others may change a Job on its way. One that is paid for is sent for a rehearsal first (a dry
+run) now and then for each kind of Job, so that one that would cost more than was set aside is never made.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from dispatcher.cluster import paths, writing
+from dispatcher.cluster.altered import broken_promises, is_paid
 from dispatcher.cluster.api import Api, NoAnswer
+from dispatcher.cluster.clock import boottime
 from dispatcher.cluster.config import KubernetesConfig
 from dispatcher.cluster.mirror import Mirror
 from dispatcher.cluster.reading import job_seen
+from dispatcher.core.jobs import LABEL_JOB
 from dispatcher.core.observations import ClusterChanges, ClusterSeen, JobSeen, NodeHeadroom
 from dispatcher.errors import DispatcherError, LookFailed
 from dispatcher.ports import Answer, Created, ObjectRef
@@ -29,6 +36,9 @@ log = structlog.get_logger(__name__)
 _LOG_LINES_MAX = 200
 _LOG_BYTES_MAX = 1024 * 1024
 """Read of a log at most, to cut its end from."""
+REHEARSED_FOR_SECONDS = 600.0
+"""How long a rehearsal holds for Jobs of the same kind; and how long it is told that a Job was altered."""
+_DRY_RUN = {"dryRun": "All"}
 
 
 def _nobody_listens() -> None:
@@ -42,6 +52,11 @@ class KubernetesCluster:
         self._api = api
         self._config = config
         self._mirror = Mirror(api, config, on_news)
+        self._rehearsing = asyncio.Lock()
+        self._rehearsed: dict[str, float] = {}
+        """When Jobs of a kind came through a rehearsal as they were sent."""
+        self._altered: tuple[float, str] | None = None
+        """The last Job of which others changed what a promise rests on."""
 
     async def start(self) -> None:
         """Lists and begins to watch. Raises DispatcherError where the first lists do not come in time."""
@@ -60,8 +75,10 @@ class KubernetesCluster:
         await self._mirror.stop()
 
     def faults(self) -> Iterator[str]:
-        """What is wrong with seeing the cluster, a line each."""
-        return self._mirror.faults()
+        """What is wrong with seeing the cluster, or with what others do to our Jobs; a line each."""
+        yield from self._mirror.faults()
+        if self._altered is not None and boottime() - self._altered[0] < REHEARSED_FOR_SECONDS:
+            yield self._altered[1]
 
     # --- acts -------------------------------------------------------------------------------------------------------
 
@@ -78,9 +95,13 @@ class KubernetesCluster:
         if namespace not in self._config.namespaces:
             text = f"namespace {namespace!r} is not one of those that this dispatcher looks after"
             return Created(Answer.REFUSED, text=text)
+        altered = await self._rehearse(body) if is_paid(body) else None
+        if altered is not None:
+            return Created(Answer.REFUSED, text=altered, later=True)
         try:
             reply = await self._api.send("POST", paths.jobs(namespace), body=body)
             if reply.ok:
+                self._tell_if_altered(body, reply.body, "was altered on its way")
                 return Created(Answer.DONE, job_seen(reply.body))
             if reply.reason == "AlreadyExists":
                 there = await writing.get(self._api, paths.jobs(namespace, name))
@@ -92,6 +113,42 @@ class KubernetesCluster:
         if reply.doubtful or reply.status == 409:  # a 409 of another reason: an admission plugin met another writer
             return Created(Answer.UNKNOWN, text=reply.text)
         return Created(Answer.REFUSED, text=reply.text, later=writing.may_pass(reply))
+
+    async def _rehearse(self, body: Mapping[str, Any]) -> str | None:
+        """Why Jobs of this kind must not be made; None where they may, or where nothing could be learnt.
+
+        A create that is refused for another reason will say so itself.
+        """
+        kind = _kind_of(body)
+        async with self._rehearsing:
+            if boottime() - self._rehearsed.get(kind, -REHEARSED_FOR_SECONDS) < REHEARSED_FOR_SECONDS:
+                return None
+            try:
+                reply = await self._api.send(
+                    "POST", paths.jobs(body["metadata"]["namespace"]), query=_DRY_RUN, body=body
+                )
+            except NoAnswer as error:
+                log.warning("job.rehearsal_unanswered", job=body["metadata"]["name"], error=str(error))
+                return None
+            if not reply.ok:
+                log.info("job.rehearsal_refused", job=body["metadata"]["name"], text=reply.text)
+                return None
+            told = self._tell_if_altered(body, reply.body, "is not made: it would be altered on its way")
+            if told is None:
+                self._rehearsed[kind] = boottime()
+            return told
+
+    def _tell_if_altered(self, sent: Mapping[str, Any], stored: Mapping[str, Any], what: str) -> str | None:
+        changes = broken_promises(sent, stored)
+        if not changes:
+            return None
+        name = sent["metadata"]["name"]
+        told = (
+            f"Job {name} {what} ({'; '.join(changes)}); exclude its namespace from the webhook or policy that does it"
+        )
+        self._altered = (boottime(), told)
+        log.error("job.altered", job=name, changes=changes, made=stored["metadata"].get("uid"))
+        return told
 
     async def delete_jobs(self, refs: Sequence[ObjectRef]) -> Sequence[Answer]:
         """Marks Jobs; our finalizer keeps them readable, and the Job controller makes no more pods for them."""
@@ -191,6 +248,14 @@ class KubernetesCluster:
             log.info("log.not_read", pod=pod.name, error=reply.text)
             return ""
         return reply.plain[-bytes_max:].decode(errors="ignore") if bytes_max > 0 else ""
+
+
+def _kind_of(job: Mapping[str, Any]) -> str:
+    """What webhooks choose by: where it is, its labels but for its own name, what it runs and asks for."""
+    pod = job["spec"]["template"]["spec"]
+    labels = {name: value for name, value in job["metadata"]["labels"].items() if name != LABEL_JOB}
+    runs = [(each.get("image"), each.get("resources")) for each in pod.get("containers") or ()]
+    return json.dumps([job["metadata"]["namespace"], labels, runs, pod.get("nodeSelector")], sort_keys=True)
 
 
 if TYPE_CHECKING:
