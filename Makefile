@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo e2e-demo run testbed testbed-binary record-aci test test-fast lint types simulate conformance faults test-crash test-faults-api bench chart-schema lock
+.PHONY: help install demo e2e-demo run testbed testbed-binary record-aci test test-fast lint types simulate conformance faults test-ha test-crash test-faults-api bench chart-schema lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
@@ -64,6 +64,9 @@ conformance: $(STAMP) ## The SDK's own queue tests, unmodified, against the embe
 faults: $(STAMP) ## Every fault of the broker against the queue's adapter during a burst; 15 minutes (FAULT= ITEMS= FIRED= WRITE=1)
 	@$(BIN)/python -m tests.faults $(if $(FAULT),--fault $(FAULT)) $(if $(ITEMS),--items $(ITEMS)) \
 	    $(if $(FIRED),--fired $(FIRED)) $(if $(WRITE),--write)
+
+test-ha: testbed-binary ## kill -9 the leader of two replicas in bursts, and time until the other acts; six minutes (KILLS=5 WRITE=1)
+	@$(BIN)/python -m tests.ha $(if $(KILLS),--kills $(KILLS)) $(if $(WRITE),--write)
 
 test-crash: testbed-binary ## kill -9 after and before every write to the API server in turn; half an hour (STEP= JOBS= WRITE=1)
 	@$(BIN)/python -m tests.crash $(if $(STEP),--step $(STEP)) $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
