@@ -375,7 +375,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "act on after a refusal",
         "a leader whose write of the ledger was refused goes on with what it has in mind",
         [(bookkeeping, "write", _write_and_go_on)],
-        (ADMISSION, COVER, CHARGE, CAPACITY, ONE_JOB, SETTLED),
+        (ADMISSION, COVER, CHARGE, CAPACITY, ONE_JOB, SETTLED, TOLD),
     ),
     Mutation(
         "take over without a fence",
