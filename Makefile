@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo e2e-demo run testbed testbed-binary record-aci test test-fast lint types simulate conformance faults test-ha test-crash test-faults-api bench chart-schema lock
+.PHONY: help install demo e2e-demo run testbed testbed-binary record-aci test test-fast lint types simulate conformance faults test-ha test-crash test-faults-api bench bench-cluster chart-schema lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
@@ -74,8 +74,11 @@ test-crash: testbed-binary ## kill -9 after and before every write to the API se
 test-faults-api: testbed-binary ## Bursts through an API server that fails in all ways, drawn from seeds (SEEDS=100 JOBS= WRITE=1)
 	@$(BIN)/python -m tests.crash --seeds $(or $(SEEDS),100) $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
 
-bench: $(STAMP) ## Figures, each with its conditions: the plan, the broker, the adapter, the reaction
-	@for script in bench/*.py; do $(BIN)/python $$script; done
+bench: $(STAMP) ## Figures, each with its conditions: the plan, the broker, the adapter, the reaction, volume, long jobs; 10 minutes
+	@for name in plan broker adapter reaction volume long_jobs; do $(BIN)/python bench/$$name.py; done
+
+bench-cluster: $(STAMP) testbed-binary ## The dispatcher beside a bare Job and beside one Job an item, on a real control plane; half an hour (PODS=)
+	@$(BIN)/python bench/cluster.py $(if $(PODS),--pods $(PODS))
 
 chart-schema: $(STAMP) ## The schema of the chart's values anew, after a setting was added or changed
 	@$(BIN)/python scripts/chart_schema.py

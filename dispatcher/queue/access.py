@@ -48,6 +48,10 @@ class Tell(Protocol):
         ...
 
 
+def _log_it(event: str, **facts: Any) -> None:
+    _log.warning(event, **facts)  # looked up now: what was bound at import knows nothing of how logs were set up since
+
+
 class ConnectionStringFile:
     """A mounted file with a connection string. Called, it answers with the one that is in force now.
 
@@ -56,7 +60,7 @@ class ConnectionStringFile:
     and an event say so until it is mended. Raises BadConfiguration if there is none to begin with.
     """
 
-    def __init__(self, path: Path, tell: Tell = _log.warning) -> None:
+    def __init__(self, path: Path, tell: Tell = _log_it) -> None:
         self.fault: str | None = None
         """What is wrong with the file now, in one line; None: nothing."""
         self._path = path

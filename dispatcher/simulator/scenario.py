@@ -63,6 +63,8 @@ RARE: dict[Fault, tuple[float, float, float]] = {
     Fault.CONTRADICTORY: (0.5, 0.2, 0.8),
 }
 """Switched on in fewer worlds: share, least rate, greatest."""
+FULL_REGION_SHARE = 0.1
+"""In so many worlds ACI refuses most pods, so that the circuit opens and is probed."""
 PARTED_CLOCKS_SHARE = 0.2
 """In so many worlds the clocks part: nothing is launched meanwhile, and in many worlds more too little would happen."""
 
@@ -131,6 +133,9 @@ def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
     hasty = apart.random() < 0.15
     senders = Random(f"{seed} senders")
     policy = replace(policy, reply_hold_max=timedelta(seconds=senders.choice((30, 120, 600))))
+    region = Random(f"{seed} region") if Random(f"{seed} full").random() < FULL_REGION_SHARE else None
+    if region is not None:
+        policy = replace(policy, circuit=replace(policy.circuit, failures=2, cool_down_max=timedelta(seconds=300)))
     return Scenario(
         seed=seed,
         start=_start(random, window),
@@ -140,7 +145,9 @@ def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
         release_lag=timedelta(seconds=random.uniform(0, 40)),
         arrivals=arrivals,
         messages=_asking(senders, _with_deadlines(apart, _messages(random, arrivals, tasks), hasty=hasty)),
-        faults=_with_parted_clocks(Random(f"{seed} clocks"), _with_reply_faults(senders, _faults(random))),
+        faults=_with_full_region(
+            region, _with_parted_clocks(Random(f"{seed} clocks"), _with_reply_faults(senders, _faults(random)))
+        ),
         fault_cycles=fault_cycles,
         replies_lag=senders.random() < 0.5,
     )
@@ -251,6 +258,12 @@ def _asking(random: Random, messages: tuple[Planned, ...]) -> tuple[Planned, ...
 def _with_reply_faults(random: Random, plan: FaultPlan) -> FaultPlan:
     if plan.rates and random.random() < SWITCHED_ON:
         return FaultPlan({**plan.rates, Fault.REPLY_REFUSED: random.uniform(0.02, 0.3)})
+    return plan
+
+
+def _with_full_region(random: Random | None, plan: FaultPlan) -> FaultPlan:
+    if random is not None and plan.rates:
+        return FaultPlan({**plan.rates, Fault.POD_REFUSED: random.uniform(0.6, 0.95)})
     return plan
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from dispatcher.core.attempts import Sighting, Stage
+from dispatcher.core.attempts import Sighting
 from dispatcher.core.ledger import Draft, Entry
 from dispatcher.core.observations import GroupSeen
 from dispatcher.core.units import Money
@@ -105,13 +105,6 @@ def test_a_record_and_a_job_that_landed_late_made_a_second_live_job() -> None:
     right = closing._clear
     faults = {Fault.LATE_ACT: 0.12, Fault.TWO_LEADERS: 0.2}
     _caught([(closing, "_clear", clear)], ONE_JOB, SETTLED, seed=141, faults=faults)
-
-
-def test_a_create_under_way_was_forgotten_with_the_ledger() -> None:
-    def may_land(record: Any, stage: Stage, *, was_lost: bool) -> bool:
-        return stage is Stage.OPENED
-
-    _caught([(leading, "_may_land", may_land)], ONE_JOB, seed=619)
 
 
 def test_an_idle_leader_never_heard_that_an_operator_had_lifted_the_freeze() -> None:
