@@ -183,3 +183,8 @@ def test_a_stalled_leaders_rejection_dead_lettered_what_another_had_in_a_job() -
     right = rejecting.reject
     faults = {Fault.STALLED_LEADER: 0.03, Fault.SLOW_ANSWER: 0.02}
     _caught([(rejecting, "reject", reject)], ONE_JOB, SETTLED, DRAINS, TOLD, faults=faults)
+
+
+def test_what_a_sender_was_still_to_be_told_of_a_refused_job_went_with_the_ledger() -> None:
+    found = run_seed(5018)
+    assert found.held, f"{found.law}: {found.text}"
