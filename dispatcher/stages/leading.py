@@ -98,8 +98,8 @@ async def _recall(
         if entry is None and was_lost and record.name in jobs:
             entry = _adopted(memory, record, jobs[record.name], ports)
             memory.draft.open(entry)
-        # Where the ledger was lost, an attempt whose Job never came to be is no draft once it was ruled: what its senders
-        # are still to be told stands nowhere else.
+        # Where the ledger was lost, an attempt whose Job never came to be is no draft once it was ruled: what its
+        # senders are still to be told stands nowhere else.
         if entry is None and record.parent is None and not (was_lost and record.rulings):
             if record.epoch >= memory.ledger.epoch:
                 raise Deposed(f"record {record.name} is a later leader's")
