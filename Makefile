@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: help install demo e2e-demo run testbed testbed-binary record-aci test test-fast lint types simulate conformance faults test-ha test-crash test-faults-api bench bench-cluster chart-schema lock
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## Create .venv with the pinned, hash-checked dependencies and this package
 
