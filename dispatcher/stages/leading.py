@@ -151,7 +151,7 @@ def _standing(pair: tuple[StoredRecord, Record]) -> tuple[bool, bool, str, int]:
     """Whose claim counts first: attempts before mere rejections, among these the one that may have been carried out;
     the later attempt of a batch before the earlier."""
     record = pair[1]
-    return record.parent == NEVER_LAUNCHED, record.confirmed is None, record.batch, -record.attempt
+    return record.parent == NEVER_LAUNCHED, not record.confirmed, record.batch, -record.attempt
 
 
 def _claim(memory: Memory, stored: StoredRecord, record: Record, stage: Stage, *, carried_on: bool) -> None:

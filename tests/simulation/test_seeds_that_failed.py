@@ -10,6 +10,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
 from dispatcher.core.attempts import Sighting
 from dispatcher.core.ledger import Draft, Entry
 from dispatcher.core.observations import GroupSeen
@@ -185,6 +187,7 @@ def test_a_stalled_leaders_rejection_dead_lettered_what_another_had_in_a_job() -
     _caught([(rejecting, "reject", reject)], ONE_JOB, SETTLED, DRAINS, TOLD, faults=faults)
 
 
-def test_what_a_sender_was_still_to_be_told_of_a_refused_job_went_with_the_ledger() -> None:
-    found = run_seed(5018)
+@pytest.mark.parametrize("seed", [5018, 3408], ids=["with a lost ledger", "behind a late rejection"])
+def test_what_a_sender_was_still_to_be_told_went_with_its_record(seed: int) -> None:
+    found = run_seed(seed)
     assert found.held, f"{found.law}: {found.text}"
