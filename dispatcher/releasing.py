@@ -11,20 +11,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol
-
-from azure.servicebus.amqp import AmqpAnnotatedMessage
 
 from dispatcher.core.ledger import Ledger
 from dispatcher.core.records import decode
 from dispatcher.core.work import ItemId
 from dispatcher.errors import Deposed, LookFailed
-from dispatcher.ports import Answer, Lease, LedgerStore, Message
+from dispatcher.ports import Lease, LedgerStore, Message
 from dispatcher.queue.backlog import TakenMessage
+from dispatcher.queue.moving import Became, Sender, Source, moved, not_had
 from dispatcher.queue.replays import original_id
 
-__all__ = ["Became", "Deferred", "Found", "Released", "claims", "look", "release"]
+__all__ = ["Deferred", "Found", "Released", "claims", "look", "release"]
 
 _GROUP = 50
 """So many are locked at a time: they are done with long before their locks end."""
@@ -59,25 +57,6 @@ class Found:
     in_flight: list[Deferred] = field(default_factory=list)
 
 
-class Became(StrEnum):
-    """What became of one message."""
-
-    RELEASED = "released"
-    GONE = "gone"
-    """It was no longer there."""
-    LOCKED = "locked"
-    """It is there, and somebody else's at the moment."""
-    TOO_LARGE = "too_large"
-    """With what a release adds it is larger than the queue takes."""
-    NOT_REMOVED = "not_removed"
-    """Its copy was sent, and it is still there."""
-
-    @property
-    def is_well(self) -> bool:
-        """Whether nothing is left to do about it."""
-        return self in (Became.RELEASED, Became.GONE)
-
-
 @dataclass(frozen=True, slots=True)
 class Released:
     """One message that was dealt with."""
@@ -91,7 +70,7 @@ class Released:
         return {**self.deferred.to_json(), "became": self.became.value, "new_message_id": self.new_message_id}
 
 
-class Backlog(Protocol):
+class Backlog(Source[TakenMessage], Protocol):
     """The deferred messages of one queue."""
 
     @property
@@ -107,24 +86,8 @@ class Backlog(Protocol):
         """Takes these under lock; what cannot be had is left out."""
         ...
 
-    async def remove(self, taken: TakenMessage) -> Answer:
-        """Removes one that was taken."""
-        ...
-
     def has_time(self, taken: TakenMessage) -> bool:
         """Whether enough of its lock is left."""
-        ...
-
-    async def remaining(self, numbers: Sequence[int]) -> set[int]:
-        """Those that are still there."""
-        ...
-
-
-class Sender(Protocol):
-    """Where copies are sent."""
-
-    async def send(self, copy: AmqpAnnotatedMessage) -> Answer:
-        """DONE, or REFUSED for one that is too large. Raises OutcomeUnknown."""
         ...
 
 
@@ -185,20 +148,9 @@ async def release(
             if stopped():
                 return
             if backlog.has_time(taken):
-                deferred = waiting.pop(taken.message.sequence_number)
-                tell(await _released(backlog, sender, taken, deferred))
-        if waiting:
-            there = await backlog.remaining(list(waiting))
-            for number, deferred in waiting.items():
-                tell(Released(deferred, Became.LOCKED if number in there else Became.GONE))
-
-
-async def _released(backlog: Backlog, sender: Sender, taken: TakenMessage, deferred: Deferred) -> Released:
-    message_id, copy = taken.copy(backlog.name)
-    if await sender.send(copy) is not Answer.DONE:
-        return Released(deferred, Became.TOO_LARGE)
-    if await backlog.remove(taken) is Answer.DONE:
-        return Released(deferred, Became.RELEASED, message_id)
-    number = deferred.sequence_number
-    gone = number not in await backlog.remaining([number])
-    return Released(deferred, Became.RELEASED if gone else Became.NOT_REMOVED, message_id)
+                number = taken.message.sequence_number
+                copy = taken.copy(backlog.name)
+                became, message_id = await moved(backlog, sender, taken, number, copy, well=Became.RELEASED)
+                tell(Released(waiting.pop(number), became, message_id))
+        for number, became in (await not_had(backlog, waiting)).items():
+            tell(Released(waiting[number], became))

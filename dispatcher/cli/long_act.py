@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dispatcher.cli.shared import Exit, counted, say
 from dispatcher.errors import DispatcherError, LookFailed, OutcomeUnknown
 from dispatcher.running import NotReachable
+
+if TYPE_CHECKING:  # behind this is the SDK, which takes a while to import
+    from dispatcher.queue.moving import Became
 
 T = TypeVar("T")
 
@@ -75,20 +78,6 @@ def progress_of(what: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(what, total=total)
         yield lambda: progress.advance(bar)
-
-
-class Became(Protocol):
-    """What became of one message: a word, and whether nothing is left to do about it."""
-
-    @property
-    def value(self) -> str:
-        """The word."""
-        ...
-
-    @property
-    def is_well(self) -> bool:
-        """Whether nothing is left to do about it."""
-        ...
 
 
 def carried_out(work: Coroutine[Any, Any, None], interrupted: Interrupted) -> DispatcherError | None:

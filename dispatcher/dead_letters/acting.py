@@ -11,39 +11,16 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Protocol
 
-from azure.servicebus.amqp import AmqpAnnotatedMessage
-
 from dispatcher.dead_letters.selecting import Letter
-from dispatcher.ports import Answer
 from dispatcher.queue.dead_letters import TakenLetter
+from dispatcher.queue.moving import Became, Sender, Source, moved, not_had, removed
 
-__all__ = ["Became", "Result", "purge", "replay"]
+__all__ = ["Result", "purge", "replay"]
 
 _GROUP_SECONDS = 5
 _GROUP_MAX = 200
-
-
-class Became(StrEnum):
-    """What became of one dead letter."""
-
-    REPLAYED = "replayed"
-    PURGED = "purged"
-    GONE = "gone"
-    """It was no longer there: somebody else has dealt with it."""
-    LOCKED = "locked"
-    """It is there, and somebody else's at the moment."""
-    TOO_LARGE = "too_large"
-    """With what a replay adds it is larger than the queue takes."""
-    NOT_REMOVED = "not_removed"
-    """Its copy was sent, or it was saved, and it is still there."""
-
-    @property
-    def is_well(self) -> bool:
-        """Whether nothing is left to do about it."""
-        return self in (Became.REPLAYED, Became.PURGED, Became.GONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +38,7 @@ class Result:
         return {**known, "became": self.became.value, "new_message_id": self.new_message_id}
 
 
-class TakingQueue(Protocol):
+class TakingQueue(Source[TakenLetter], Protocol):
     """Where dead letters are taken from."""
 
     @property
@@ -75,24 +52,8 @@ class TakingQueue(Protocol):
         """Takes these under lock, group by group."""
         ...
 
-    async def remove(self, taken: TakenLetter) -> Answer:
-        """Removes one that was taken."""
-        ...
-
     def has_time(self, taken: TakenLetter) -> bool:
         """Whether enough of its lock is left."""
-        ...
-
-    async def remaining(self, numbers: Sequence[int]) -> set[int]:
-        """Those that are still there."""
-        ...
-
-
-class Sender(Protocol):
-    """Where copies are sent."""
-
-    async def send(self, copy: AmqpAnnotatedMessage) -> Answer:
-        """DONE, or REFUSED for one that is too large. Raises OutcomeUnknown."""
         ...
 
 
@@ -114,10 +75,8 @@ async def replay(
     """
 
     async def act(taken: TakenLetter) -> tuple[Became, str | None]:
-        message_id, copy = taken.copy(queue.name, now())
-        if await sender.send(copy) is not Answer.DONE:
-            return Became.TOO_LARGE, None
-        return Became.REPLAYED if await _removed(queue, taken) else Became.NOT_REMOVED, message_id
+        copy = taken.copy(queue.name, now())
+        return await moved(queue, sender, taken, taken.dead.message.sequence_number, copy, well=Became.REPLAYED)
 
     at_once = max(1, min(_GROUP_MAX, per_second * _GROUP_SECONDS))
     await _each(queue, letters, act, tell, stopped, at_once=at_once, turn=turn)
@@ -139,8 +98,9 @@ async def purge(
     by_number = {letter.sequence_number: letter for letter in letters}
 
     async def act(taken: TakenLetter) -> tuple[Became, str | None]:
-        save(taken, by_number[taken.dead.message.sequence_number])
-        return Became.PURGED if await _removed(queue, taken) else Became.NOT_REMOVED, None
+        number = taken.dead.message.sequence_number
+        save(taken, by_number[number])
+        return await removed(queue, taken, number, well=Became.PURGED), None
 
     await _each(queue, letters, act, tell, stopped, at_once=_GROUP_MAX, turn=turn)
 
@@ -171,15 +131,5 @@ async def _each(
                         became, message_id = await act(taken)
                         del waiting[letter.sequence_number]
                         tell(Result(letter, became, message_id))
-    if waiting:
-        there = await queue.remaining(list(waiting))
-        for number, letter in waiting.items():
-            tell(Result(letter, Became.LOCKED if number in there else Became.GONE))
-
-
-async def _removed(queue: TakingQueue, taken: TakenLetter) -> bool:
-    """Whether it is gone. Where the answer leaves that open, the broker is asked."""
-    if await queue.remove(taken) is Answer.DONE:
-        return True
-    number = taken.dead.message.sequence_number
-    return number not in await queue.remaining([number])
+    for number, became in (await not_had(queue, waiting)).items():
+        tell(Result(waiting[number], became))

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from dispatcher.core.work import WorkItem
 from dispatcher.dead_letters import Found, Letter, Selection, find, read
-from dispatcher.dead_letters.acting import Became, Result, replay
+from dispatcher.dead_letters.acting import Result, replay
 from dispatcher.errors import BadMessage
 from dispatcher.ports import Answer, DeadLetter, Message
 from dispatcher.queue.dead_letters import DeadMessage
+from dispatcher.queue.moving import Became
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

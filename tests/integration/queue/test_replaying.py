@@ -19,14 +19,14 @@ from queue_wire import a_wire, through
 
 from dispatcher.core.work import ItemId
 from dispatcher.dead_letters import Letter, Selection, find
-from dispatcher.dead_letters.acting import Became, Result, purge, replay
+from dispatcher.dead_letters.acting import Result, purge, replay
 from dispatcher.errors import Deposed, LookFailed, OutcomeUnknown
 from dispatcher.ports import Answer
 from dispatcher.queue.backlog import DeferredBacklog
 from dispatcher.queue.config import ServiceBusConfig
 from dispatcher.queue.dead_letters import DeadLetterQueue, OutOfReach, TakenLetter
+from dispatcher.queue.moving import Became
 from dispatcher.queue.resending import CopySender
-from dispatcher.releasing import Became as BecameOf
 from dispatcher.releasing import Deferred, Released, look, release
 
 pytestmark = pytest.mark.timeout(120)
@@ -491,7 +491,7 @@ async def test_deferred_backlog_becomes_ordinary_messages_and_what_is_in_flight_
         numbers = await deferred(connection, some(120))
         claimed = {ItemId("work", number): "burst-a-1" for number in numbers[:7]}
         results = await released(connection, claimed, lease=Leads())
-        assert [result.became for result in results] == [BecameOf.RELEASED] * 113
+        assert [result.became for result in results] == [Became.RELEASED] * 113
         there = await on_queue(connection)
         assert len(there) == 120
         still = {each.sequence_number for each in there if each.state == ServiceBusMessageState.DEFERRED}
@@ -518,7 +518,7 @@ async def test_a_release_that_breaks_off_and_is_done_again_leaves_one_of_each(be
         async with asyncio.timeout(60):
             # What was under lock becomes free by itself: until then it is told as locked.
             while not all(
-                result.became is BecameOf.RELEASED for result in await released(connection, lock_margin_seconds=1)
+                result.became is Became.RELEASED for result in await released(connection, lock_margin_seconds=1)
             ):
                 continue
         there = await on_queue(connection)
@@ -547,10 +547,10 @@ async def test_one_that_cannot_be_had_holds_up_no_other() -> None:
         async with client, client.get_queue_receiver("work") as receiver:
             await receiver.receive_deferred_messages([locked])
             results = await released(connection)
-        assert {result.deferred.sequence_number: result.became for result in results}[locked] is BecameOf.LOCKED
-        assert sum(result.became is BecameOf.RELEASED for result in results) == 4
+        assert {result.deferred.sequence_number: result.became for result in results}[locked] is Became.LOCKED
+        assert sum(result.became is Became.RELEASED for result in results) == 4
         missing = Deferred("work", 4711, "x", "x")
         async with DeferredBacklog(config(connection)) as backlog, CopySender(config(connection)) as sender:
             told: list[Released] = []
             await release(backlog, sender, [missing], lease=None, tell=told.append, stopped=lambda: False)
-        assert [each.became for each in told] == [BecameOf.GONE]
+        assert [each.became for each in told] == [Became.GONE]
