@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
-from types import TracebackType
 from typing import Any, Self
 
 from azure.core.credentials_async import AsyncTokenCredential
@@ -22,13 +21,14 @@ from dispatcher.client.sending import Sending
 from dispatcher.client.work import Outgoing, Work
 from dispatcher.core.outcomes import Outcome
 from dispatcher.queue.config import ServiceBusConfig
+from dispatcher.queue.links import Closing
 
 __all__ = ["BurstClient"]
 
 WORK_QUEUE = "work"
 
 
-class BurstClient:
+class BurstClient(Closing):
     """Sends work to one queue, and receives outcomes from one reply queue. Use as an async context manager.
 
     ``check`` judges every item before it is sent (see ``by_tasks`` and ``by_schema``). The reply queue must be one that
@@ -77,14 +77,6 @@ class BurstClient:
             queue=queue, namespace=namespace, credential=lambda: credential, client_options=client_options
         )
         return cls(config, reply_to=reply_to, check=check)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Sends what has been handed over, then closes everything within bounds. Whoever still waits is told."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
+from datetime import datetime
 
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 from azure.servicebus.amqp import AmqpAnnotatedMessage
@@ -20,7 +18,7 @@ from dispatcher.ports import Answer, Message, MessageState
 from dispatcher.queue.config import ServiceBusConfig
 from dispatcher.queue.convert import to_message, to_peeked
 from dispatcher.queue.copying import copy_of
-from dispatcher.queue.links import Clients, Link, MonotonicClock, Pace
+from dispatcher.queue.links import Clients, Closing, Link, MonotonicClock, Pace, utc_now
 from dispatcher.queue.peeking import Peeking
 from dispatcher.queue.replays import copy_id, released_properties
 from dispatcher.queue.settlement import NUMBERS_MAX
@@ -42,18 +40,14 @@ class TakenMessage:
         return message_id, copy_of(self.taken.received, message_id, released_properties(self.message))
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-class DeferredBacklog:
+class DeferredBacklog(Closing):
     """What is deferred on one queue. Use as an async context manager, or call ``close``."""
 
     def __init__(
         self,
         config: ServiceBusConfig,
         clock: MonotonicClock = time.monotonic,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._config = config
         self._clients = Clients(config)
@@ -67,21 +61,11 @@ class DeferredBacklog:
         """The queue's name."""
         return self._config.queue
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     async def pages(self) -> AsyncIterator[Sequence[Message]]:
         """All that is deferred, by ascending sequence number, a page at a time. Raises LookFailed."""
-        first = 1
-        while page := await self._peeking.page(first, self._config.peek_page_max):
+        async for page in self._peeking.pages():
             peeked = [to_peeked(each) for each in page]
             yield [each.message for each in peeked if each.state is MessageState.DEFERRED]
-            first = max(first, *(each.message.sequence_number for each in peeked)) + 1  # always forward, so it ends
 
     async def take(self, numbers: Sequence[int]) -> Sequence[TakenMessage]:
         """Takes these under lock, at most 100; what cannot be had is left out. Raises LookFailed."""

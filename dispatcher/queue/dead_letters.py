@@ -11,9 +11,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
+from datetime import datetime
 
 from azure.servicebus import ServiceBusMessageState, ServiceBusReceivedMessage, ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
@@ -23,7 +21,7 @@ from dispatcher.ports import Answer, DeadLetter, Message
 from dispatcher.queue.config import ServiceBusConfig
 from dispatcher.queue.convert import to_message
 from dispatcher.queue.copying import copy_of
-from dispatcher.queue.links import Clients, Link, MonotonicClock, Pace
+from dispatcher.queue.links import Clients, Closing, Link, MonotonicClock, Pace, utc_now
 from dispatcher.queue.peeking import Peeking
 from dispatcher.queue.replays import copy_id, replayed_properties
 from dispatcher.queue.sdk import settle_on_own_link_only
@@ -56,18 +54,14 @@ class TakenLetter:
         return message_id, copy_of(self.taken.received, message_id, added)
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-class DeadLetterQueue:
+class DeadLetterQueue(Closing):
     """The dead letters of one queue. Use as an async context manager, or call ``close``."""
 
     def __init__(
         self,
         config: ServiceBusConfig,
         clock: MonotonicClock = time.monotonic,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._config = config
         self._clients = Clients(config)
@@ -84,23 +78,13 @@ class DeadLetterQueue:
         """The queue that the messages were sent to."""
         return self._config.queue
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     async def pages(self) -> AsyncIterator[Sequence[DeadMessage]]:
         """All that is there, by ascending sequence number, a page at a time. Raises LookFailed.
 
         A page that holds less than was asked for means nothing; only an empty one is the end.
         """
-        first = 1
-        while page := await self._peeking.page(first, self._config.peek_page_max):
+        async for page in self._peeking.pages():
             yield [_dead_message(each) for each in page]
-            first = max(first, *(each.sequence_number or 0 for each in page)) + 1  # always forward, so it ends
 
     async def take(
         self, numbers: Iterable[int], deferred: Iterable[int] = (), *, at_once: int

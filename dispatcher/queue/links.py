@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import structlog
 from asyncio_throttle.throttler import Throttler
@@ -21,7 +24,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 from dispatcher.queue.config import ServiceBusConfig
 from dispatcher.queue.translate import breaks_link, is_busy, is_silence, told
 
-__all__ = ["Clients", "Link", "Pace", "bounded", "patiently"]
+__all__ = ["Clients", "Closing", "Link", "Pace", "bounded", "patiently", "utc_now"]
 
 T = TypeVar("T")
 MonotonicClock = Callable[[], float]
@@ -29,6 +32,27 @@ MonotonicClock = Callable[[], float]
 _GRACE_SECONDS = 1.0
 _BUSY_SECONDS = 0.05
 _log = structlog.get_logger("dispatcher.queue")
+
+
+def utc_now() -> datetime:
+    """The time that the ends of locks are compared with."""
+    return datetime.now(UTC)
+
+
+class Closing(ABC):
+    """What is closed at the end of the block that it is used in."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Closes everything that was opened, within bounds."""
 
 
 async def bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:

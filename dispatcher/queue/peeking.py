@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from azure.servicebus import ServiceBusReceivedMessage
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
@@ -59,6 +59,13 @@ class Peeking:
         except TimeoutError as error:
             raise LookFailed(f"looking up {len(wanted)} messages took too long") from error
         return states
+
+    async def pages(self) -> AsyncIterator[Sequence[ServiceBusReceivedMessage]]:
+        """All that is there, by ascending sequence number, as the SDK hands it over. Raises LookFailed."""
+        first = 1
+        while page := await self.page(first, self._config.peek_page_max):
+            yield page
+            first = max(first, *(each.sequence_number or 0 for each in page)) + 1  # always forward, so it ends
 
     async def page(self, first: int, count: int) -> Sequence[ServiceBusReceivedMessage]:
         """One page as the SDK hands it over, for those who want to know more of a message. Raises LookFailed."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from types import TracebackType
 
 from azure.servicebus import ServiceBusMessage, ServiceBusMessageBatch
 from azure.servicebus.aio import ServiceBusClient, ServiceBusSender
@@ -18,7 +17,7 @@ from azure.servicebus.exceptions import MessageSizeExceededError
 from dispatcher.errors import OutcomeUnknown
 from dispatcher.ports import Answer
 from dispatcher.queue.config import ServiceBusConfig
-from dispatcher.queue.links import Clients, MonotonicClock, Pace, bounded, patiently
+from dispatcher.queue.links import Clients, Closing, MonotonicClock, Pace, bounded, patiently
 from dispatcher.queue.translate import answer_to, is_busy, refusal, told
 
 __all__ = ["NotSent", "Producer", "TooLarge"]
@@ -50,7 +49,7 @@ class TooLarge(ValueError):
         super().__init__(f"message {message_id!r} is larger than the queue takes; the {confirmed} before it were sent")
 
 
-class Producer:
+class Producer(Closing):
     """Sends messages to one queue. Use as an async context manager, or call ``close``."""
 
     def __init__(self, config: ServiceBusConfig, clock: MonotonicClock = time.monotonic) -> None:
@@ -62,14 +61,6 @@ class Producer:
         self._sender: ServiceBusSender | None = None
         self._made_by: ServiceBusClient | None = None
         self._used_at = 0.0
-
-    async def __aenter__(self) -> Producer:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def send(self, messages: Sequence[ServiceBusMessage | tuple[str, bytes]]) -> int:
         """Sends all messages, in order, and returns their number. A pair of id and body is sent as plain JSON.

@@ -7,8 +7,6 @@ same message id, does no harm where the queue detects duplicates. Knows nothing 
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
-from typing import Self
 
 from azure.servicebus.aio import ServiceBusSender
 from azure.servicebus.amqp import AmqpAnnotatedMessage
@@ -17,13 +15,13 @@ from azure.servicebus.exceptions import MessageSizeExceededError, ServiceBusErro
 from dispatcher.errors import OutcomeUnknown
 from dispatcher.ports import Answer
 from dispatcher.queue.config import ServiceBusConfig
-from dispatcher.queue.links import Clients, bounded, patiently
+from dispatcher.queue.links import Clients, Closing, bounded, patiently
 from dispatcher.queue.translate import answer_to, refusal, told
 
 __all__ = ["CopySender"]
 
 
-class CopySender:
+class CopySender(Closing):
     """Sends to one queue. A sender of the SDK used by two tasks at once sends copies, so it has one owner at a time."""
 
     def __init__(self, config: ServiceBusConfig) -> None:
@@ -31,14 +29,6 @@ class CopySender:
         self._clients = Clients(config)
         self._lock = asyncio.Lock()
         self._sender: ServiceBusSender | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def send(self, copy: AmqpAnnotatedMessage) -> Answer:
         """Sends one: DONE, or REFUSED where it is larger than the queue takes.

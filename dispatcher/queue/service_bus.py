@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from azure.servicebus import ServiceBusReceiveMode
@@ -18,7 +18,7 @@ from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 from dispatcher.ports import Answer, DeadLetter, Delivery, MessageState, Peeked
 from dispatcher.queue.config import Health, ServiceBusConfig
 from dispatcher.queue.dispositions import Act, Disposition
-from dispatcher.queue.links import Clients, Link, MonotonicClock, Pace
+from dispatcher.queue.links import Clients, Link, MonotonicClock, Pace, utc_now
 from dispatcher.queue.peeking import Peeking
 from dispatcher.queue.pump import Pump
 from dispatcher.queue.seen import PARTITION_BITS
@@ -33,10 +33,6 @@ def _no_bell() -> None:
     pass
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class ServiceBusQueue:
     """One queue. ``start`` it, use it as a WorkQueue, ``stop`` it.
 
@@ -49,7 +45,7 @@ class ServiceBusQueue:
         config: ServiceBusConfig,
         on_news: Callable[[], None] = _no_bell,
         clock: MonotonicClock = time.monotonic,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._config = config
         self._clock = clock
