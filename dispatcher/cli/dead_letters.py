@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -37,7 +38,10 @@ from dispatcher.settings.values import parse_duration
 
 if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
     from dispatcher.dead_letters import Found, Selection
+    from dispatcher.dead_letters.selecting import Reader
     from dispatcher.queue.dead_letters import DeadLetterQueue
+
+T = TypeVar("T")
 
 dead_letters = typer.Typer(
     help="Look at the messages that were given up, and why; replay them or purge them.",
@@ -84,24 +88,10 @@ def list_dead_letters(
     Only looks: nothing is locked or removed. The age counts from when a message was sent. With --json each dead letter
     is one line, with its whole description.
     """
-    from dispatcher.dead_letters import find
-    from dispatcher.service.wiring import SystemClock, message_reader
-
     selection = selected(task, tenant, reason, older_than, newer_than, message_id, sequence)
-    settings = load(config, local=False, overrides=local_overrides(data_dir=data_dir))
-    names = queue_names(queue, settings, config)
-    now = SystemClock().now()
-    reader = message_reader(settings, lambda: now)
-
-    async def look() -> Found:
-        async with dead_letter_queues(settings, names, config) as queues:
-            return await find(queues, selection, now, limit=limit, reader=reader)
-
-    try:
-        found = asyncio.run(look())
-    except LookFailed as error:
-        raise NotReachable(f"the dead letters cannot be read: {error}") from error
-    letters = [letter.to_json(now) for letter in found.letters]
+    desk = Desk.of(queue, config, data_dir)
+    found = looked(desk.find(selection, limit))
+    letters = [letter.to_json(desk.now) for letter in found.letters]
     if as_json:
         for letter in letters:
             print(json.dumps(letter))
@@ -129,7 +119,6 @@ def show_dead_letters(
     """
     from dispatcher.dead_letters import Selection, matching
     from dispatcher.dead_letters.saving import whole
-    from dispatcher.service.wiring import SystemClock, message_reader
 
     if (message_id is None) == (sequence is None):
         fail("name one dead letter: a message id, or --sequence with its number", Exit.USAGE)
@@ -137,28 +126,64 @@ def show_dead_letters(
         ids=frozenset(() if message_id is None else (message_id,)),
         numbers=frozenset(() if sequence is None else (sequence,)),
     )
-    settings = load(config, local=False, overrides=local_overrides(data_dir=data_dir))
-    names = queue_names(queue, settings, config)
-    now = SystemClock().now()
-    reader = message_reader(settings, lambda: now)
+    desk = Desk.of(queue, config, data_dir)
 
     async def look() -> list[dict[str, Any]]:
-        async with dead_letter_queues(settings, names, config) as queues:
-            found = matching(queues, selection, now, reader=reader)
-            return [whole(letter, dead, now) async for letter, dead in found]
+        async with desk.queues() as queues:
+            found = matching(queues, selection, desk.now, reader=desk.reader)
+            return [whole(letter, dead, desk.now) async for letter, dead in found]
 
-    try:
-        letters = asyncio.run(look())
-    except LookFailed as error:
-        raise NotReachable(f"the dead letters cannot be read: {error}") from error
+    letters = looked(look())
     if not letters:
         what = f"the id {message_id!r}" if message_id is not None else f"the sequence number {sequence}"
-        fail(f"no dead letter of {', '.join(names)} has {what}; `dead-letters list` shows those there are", Exit.FAILED)
+        fail(
+            f"no dead letter of {', '.join(desk.names)} has {what}; `dead-letters list` shows those there are",
+            Exit.FAILED,
+        )
     for letter in letters:
         if as_json:
             print(json.dumps(letter))
         else:
             Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False).print(dead_letter_view(letter))
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a command about dead letters has before it: the configuration, the queues, the time that ages count to."""
+
+    settings: Settings
+    config: Path
+    names: list[str]
+    now: datetime
+    reader: Reader
+
+    @classmethod
+    def of(cls, queue: str | None, config: Path, data_dir: Path | None) -> Desk:
+        """By the options of the command. Raises BadConfiguration."""
+        from dispatcher.service.wiring import SystemClock, message_reader
+
+        settings = load(config, local=False, overrides=local_overrides(data_dir=data_dir))
+        now = SystemClock().now()
+        return cls(settings, config, queue_names(queue, settings, config), now, message_reader(settings, lambda: now))
+
+    def queues(self) -> AbstractAsyncContextManager[list[tuple[DeadLetterQueue, str | None]]]:
+        """The dead-letter queues, opened."""
+        return dead_letter_queues(self.settings, self.names, self.config)
+
+    async def find(self, selection: Selection, limit: int) -> Found:
+        """The dead letters that are selected, at most so many. Raises LookFailed."""
+        from dispatcher.dead_letters import find
+
+        async with self.queues() as queues:
+            return await find(queues, selection, self.now, limit=limit, reader=self.reader)
+
+
+def looked(look: Coroutine[Any, Any, T], run: Callable[[Coroutine[Any, Any, T]], T] = asyncio.run) -> T:
+    """What a look brought. Raises NotReachable where it failed."""
+    try:
+        return run(look)
+    except LookFailed as error:
+        raise NotReachable(f"the dead letters cannot be read: {error}") from error
 
 
 def selected(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dispatcher.cli.dead_letters import (
+    Desk,
     IdOption,
     NewerOption,
     OlderOption,
@@ -18,17 +18,21 @@ from dispatcher.cli.dead_letters import (
     SequenceOption,
     TaskOption,
     TenantOption,
-    dead_letter_queues,
     dead_letters,
-    queue_names,
+    looked,
     selected,
 )
-from dispatcher.cli.dead_letters_replay import ACTED_ON_MAX, finish, must_restrict, tell_plan
+from dispatcher.cli.dead_letters_replay import (
+    ACTED_ON_MAX,
+    AllOption,
+    finish,
+    must_restrict,
+    tell_cut,
+    tell_plan,
+    teller,
+)
 from dispatcher.cli.long_act import Interrupted, progress_of
-from dispatcher.cli.shared import ConfigDir, DataDirOption, Exit, JsonOption, fail, local_overrides, say, told
-from dispatcher.errors import LookFailed
-from dispatcher.running import NotReachable
-from dispatcher.settings import load
+from dispatcher.cli.shared import ConfigDir, DataDirOption, ExecuteOption, Exit, JsonOption, fail, told
 
 if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
     from dispatcher.dead_letters import Letter
@@ -47,12 +51,8 @@ def purge_dead_letters(
     newer_than: NewerOption = None,
     message_id: IdOption = None,
     sequence: SequenceOption = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Every dead letter, where no other option restricts.")
-    ] = False,
-    execute: Annotated[
-        bool, typer.Option("--yes", "--execute", help="Do it; without, only tell what would be.")
-    ] = False,
+    everything: AllOption = False,
+    execute: ExecuteOption = False,
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Add what is removed to this file, one line of JSON each.")
     ] = None,
@@ -66,10 +66,8 @@ def purge_dead_letters(
     Without --yes nothing happens: it tells how many would be purged, by reason. The file is only ever added to; a
     dead letter is removed once the disk has its line. To go on after an interruption, run the same command again.
     """
-    from dispatcher.dead_letters import Found, find
     from dispatcher.dead_letters.acting import purge
     from dispatcher.dead_letters.saving import SaveFile, whole
-    from dispatcher.service.wiring import SystemClock, message_reader
 
     selection = selected(task, tenant, reason, older_than, newer_than, message_id, sequence)
     must_restrict(selection.restricts or queue is not None, everything, execute)
@@ -77,25 +75,13 @@ def purge_dead_letters(
         fail("--save and --no-save contradict each other; name one of them", Exit.USAGE)
     if execute and save is None and not no_save:
         fail("name a file with --save FILE for what is removed, or say --no-save", Exit.USAGE)
-    settings = load(config, local=False, overrides=local_overrides(data_dir=data_dir))
-    names = queue_names(queue, settings, config)
-    now = SystemClock().now()
-    reader = message_reader(settings, lambda: now)
+    desk = Desk.of(queue, config, data_dir)
     interrupted = Interrupted()
-
-    async def look() -> Found:
-        async with dead_letter_queues(settings, names, config) as queues:
-            return await find(queues, selection, now, limit=ACTED_ON_MAX, reader=reader)
-
-    try:
-        found = interrupted.run(look())
-    except LookFailed as error:
-        raise NotReachable(f"the dead letters cannot be read: {error}") from error
+    found = looked(desk.find(selection, ACTED_ON_MAX), interrupted.run)
     letters = found.letters
-    if found.cut is not None:
-        say(f"warning: {found.cut.partition(';')[0]}: the rest is for another run of this command")
+    tell_cut(found)
     if not execute:
-        tell_plan("purge", letters, now, as_json=as_json)
+        tell_plan("purge", letters, desk.now, as_json=as_json)
         return
 
     results: list[Result] = []
@@ -104,18 +90,12 @@ def purge_dead_letters(
 
         def keep(taken: TakenLetter, letter: Letter) -> None:
             if file is not None:
-                file.add([whole(letter, taken.dead, now)])
+                file.add([whole(letter, taken.dead, desk.now)])
 
         async def act() -> None:
             with progress_of("purging", len(letters)) as advance:
-
-                def tell(result: Result) -> None:
-                    results.append(result)
-                    advance()
-                    if as_json:
-                        print(json.dumps(result.to_json(now)), flush=True)
-
-                async with dead_letter_queues(settings, names, config) as queues:
+                tell = teller(results, advance, desk.now if as_json else None)
+                async with desk.queues() as queues:
                     for dead_queue, _ in queues:
                         mine = [letter for letter in letters if letter.queue == dead_queue.name]
                         if mine and not interrupted():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from dispatcher.cli.dead_letters import (
+    Desk,
     IdOption,
     NewerOption,
     OlderOption,
@@ -23,9 +24,8 @@ from dispatcher.cli.dead_letters import (
     SequenceOption,
     TaskOption,
     TenantOption,
-    dead_letter_queues,
     dead_letters,
-    queue_names,
+    looked,
     selected,
 )
 from dispatcher.cli.long_act import Interrupted, carried_out, progress_of, tell_end
@@ -33,26 +33,24 @@ from dispatcher.cli.shared import (
     PIPE_WIDTH,
     ConfigDir,
     DataDirOption,
+    ExecuteOption,
     Exit,
     JsonOption,
     broker_access,
     counted,
     fail,
-    local_overrides,
     say,
     told,
 )
-from dispatcher.errors import LookFailed
 from dispatcher.render import reasons_view
-from dispatcher.running import NotReachable
-from dispatcher.settings import load
 
 if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import
-    from dispatcher.dead_letters import Letter
+    from dispatcher.dead_letters import Found, Letter
     from dispatcher.dead_letters.acting import Result
 
 ACTED_ON_MAX = 100_000
 """How many dead letters one run takes: what is known of each is held in memory."""
+AllOption = Annotated[bool, typer.Option("--all", help="Every dead letter, where no other option restricts.")]
 _WORDS = {
     "gone": "no longer there",
     "locked": "locked by another receiver: try again in a minute",
@@ -72,12 +70,8 @@ def replay_dead_letters(
     newer_than: NewerOption = None,
     message_id: IdOption = None,
     sequence: SequenceOption = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Every dead letter, where no other option restricts.")
-    ] = False,
-    execute: Annotated[
-        bool, typer.Option("--yes", "--execute", help="Do it; without, only tell what would be.")
-    ] = False,
+    everything: AllOption = False,
+    execute: ExecuteOption = False,
     rate: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="At most so many a second.")] = 25,
     replays_max: Annotated[
         int, typer.Option("--max-replays", min=1, metavar="N", help="Leave what was replayed so often already.")
@@ -96,34 +90,21 @@ def replay_dead_letters(
     the history of its replays as properties; the item keeps the id that its sender gave it. The copy is sent before
     the dead letter is removed, so that an interruption loses nothing; to go on, run the same command again.
     """
-    from dispatcher.dead_letters import Found, find
     from dispatcher.dead_letters.acting import replay
     from dispatcher.queue.links import Pace
     from dispatcher.queue.resending import CopySender
-    from dispatcher.service.wiring import SystemClock, message_reader
+    from dispatcher.service.wiring import SystemClock
 
     selection = selected(task, tenant, reason, older_than, newer_than, message_id, sequence)
     must_restrict(selection.restricts or queue is not None, everything, execute)
-    settings = load(config, local=False, overrides=local_overrides(data_dir=data_dir))
-    names = queue_names(queue, settings, config)
-    now = SystemClock().now()
-    reader = message_reader(settings, lambda: now)
+    desk = Desk.of(queue, config, data_dir)
     interrupted = Interrupted()
-
-    async def look() -> Found:
-        async with dead_letter_queues(settings, names, config) as queues:
-            return await find(queues, selection, now, limit=ACTED_ON_MAX, reader=reader)
-
-    try:
-        found = interrupted.run(look())
-    except LookFailed as error:
-        raise NotReachable(f"the dead letters cannot be read: {error}") from error
+    found = looked(desk.find(selection, ACTED_ON_MAX), interrupted.run)
     too_often = [letter for letter in found.letters if letter.replays >= replays_max]
     refused = [] if anyway else [each for each in found.letters if each.refused and each.replays < replays_max]
     skipped = {(each.queue, each.sequence_number) for each in (*too_often, *refused)}
     letters = [each for each in found.letters if (each.queue, each.sequence_number) not in skipped]
-    if found.cut is not None:
-        say(f"warning: {found.cut.partition(';')[0]}: the rest is for another run of this command")
+    tell_cut(found)
     if too_often:
         most = max(letter.replays for letter in too_often)
         say(
@@ -136,7 +117,7 @@ def replay_dead_letters(
             f"({by_reason(each.refused or '-' for each in refused)}) and are left alone; --anyway replays them too"
         )
     if not execute:
-        tell_plan("replay", letters, now, as_json=as_json)
+        tell_plan("replay", letters, desk.now, as_json=as_json)
         return
 
     results: list[Result] = []
@@ -144,15 +125,9 @@ def replay_dead_letters(
 
     async def act() -> None:
         with progress_of("replaying", len(letters)) as advance:
-
-            def tell(result: Result) -> None:
-                results.append(result)
-                advance()
-                if as_json:
-                    print(json.dumps(result.to_json(now)), flush=True)
-
-            async with dead_letter_queues(settings, names, config) as queues, AsyncExitStack() as stack:
-                access = broker_access(settings, config)
+            tell = teller(results, advance, desk.now if as_json else None)
+            async with desk.queues() as queues, AsyncExitStack() as stack:
+                access = broker_access(desk.settings, config)
                 stack.push_async_callback(access.close)
                 for dead_queue, _ in queues:
                     mine = [letter for letter in letters if letter.queue == dead_queue.name]
@@ -173,10 +148,30 @@ def replay_dead_letters(
     finish("replayed", act(), interrupted, results, len(letters))
 
 
+def teller(
+    results: list[Result], advance: Callable[[int], None], printed_at: datetime | None
+) -> Callable[[Result], None]:
+    """Takes note of each letter that was dealt with; prints it as JSON, with its age at that time, if there is one."""
+
+    def tell(result: Result) -> None:
+        results.append(result)
+        advance(1)
+        if printed_at is not None:
+            print(json.dumps(result.to_json(printed_at)), flush=True)
+
+    return tell
+
+
 def must_restrict(restricts: bool, everything: bool, execute: bool) -> None:
     """Acting on all there is must be said."""
     if execute and not restricts and not everything:
         fail("no option restricts what is taken, so this means every dead letter: say --all as well", Exit.USAGE)
+
+
+def tell_cut(found: Found) -> None:
+    """There are more than one run takes."""
+    if found.cut is not None:
+        say(f"warning: {found.cut.partition(';')[0]}: the rest is for another run of this command")
 
 
 def tell_plan(verb: str, letters: Sequence[Letter], now: datetime, *, as_json: bool) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from dispatcher.cli.app import app
+from dispatcher.cli.long_act import progress_of
 from dispatcher.cli.shared import (
     ConfigDir,
     DataDirOption,
@@ -126,11 +124,11 @@ async def send(
 
     try:
         async with BurstClient(access.queue(queue), reply_to=replies) as client:
-            with progress("sending", len(items)) as sent:
+            with progress_of("sending", len(items)) as sent:
                 await sending.send(client, items, sent)
             say(f"sent {counted(len(items), 'item')} to {queue}")
             if patience is not None:
-                with progress("waiting", len(items)) as progressed:
+                with progress_of("waiting", len(items)) as progressed:
                     await sending.wait(client, items, patience, came)
                 return dead
     except SendFailed as error:
@@ -209,16 +207,3 @@ def json_or_text(value: str) -> Any:
         return json.loads(value)
     except ValueError:
         return value
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal where there is much to do, otherwise nothing."""
-    if total <= 1 or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    with Progress(
-        TextColumn(what), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), transient=True
-    ) as shown:
-        bar = shown.add_task(what, total=total)
-        yield lambda count: shown.advance(bar, count)

@@ -69,15 +69,15 @@ class Interrupted:
 
 
 @contextmanager
-def progress_of(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal where there is much to do, otherwise nothing. Call it once for each that is done."""
+def progress_of(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal where there is much to do, otherwise nothing. Call it with how many were done."""
     if total <= 1 or not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda _: None
         return
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(what, total=total)
-        yield lambda: progress.advance(bar)
+        yield lambda count: progress.advance(bar, count)
 
 
 def carried_out(work: Coroutine[Any, Any, None], interrupted: Interrupted) -> DispatcherError | None:

@@ -18,6 +18,7 @@ from dispatcher.cli.long_act import Interrupted, carried_out, progress_of, tell_
 from dispatcher.cli.shared import (
     ConfigDir,
     DataDirOption,
+    ExecuteOption,
     JsonOption,
     broker_access,
     counted,
@@ -47,9 +48,7 @@ _LOOK_AGAIN_SECONDS = 1.0
 @told
 def release(
     queue: Annotated[str | None, typer.Option(help="Only this queue; default: all of the configuration.")] = None,
-    execute: Annotated[
-        bool, typer.Option("--yes", "--execute", help="Do it; without, only tell what would be.")
-    ] = False,
+    execute: ExecuteOption = False,
     in_flight: Annotated[
         bool, typer.Option("--in-flight", help="Also items that an attempt has: what runs on may run twice.")
     ] = False,
@@ -99,7 +98,7 @@ def release(
 
                 def tell(result: Released) -> None:
                     results.append(result)
-                    advance()
+                    advance(1)
                     if as_json:
                         print(json.dumps(result.to_json()), flush=True)
 

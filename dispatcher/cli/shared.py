@@ -43,6 +43,7 @@ DataDirOption = Annotated[
     Path | None,
     typer.Option("--data-dir", metavar="DIR", help="Where the local service keeps its files; default: local-data."),
 ]
+ExecuteOption = Annotated[bool, typer.Option("--yes", "--execute", help="Do it; without, only tell what would be.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 DATA_DIR_DEFAULT = Path("local-data")
 PIPE_WIDTH = 500
