@@ -85,6 +85,6 @@ chart-schema: $(STAMP) ## The schema of the chart's values anew, after a setting
 
 # Extras are pinned too: where a lock has only the bare name, pip asks for the newest release first and finds no hash.
 lock: ## Pin the dependencies anew, with hashes (needs uv)
-	uv pip compile pyproject.toml --extra demo --group dev --no-strip-extras --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o requirements/dev.txt
-	uv pip compile pyproject.toml --constraint requirements/dev.txt --no-strip-extras --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o requirements/runtime.txt
-	echo hatchling | uv pip compile - --constraint requirements/dev.txt --no-strip-extras --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o requirements/build.txt
+	uv pip compile pyproject.toml --extra demo --group dev --no-strip-extras --generate-hashes --no-header --python-version 3.11 -o requirements/dev.txt
+	uv pip compile pyproject.toml --constraint requirements/dev.txt --no-strip-extras --generate-hashes --no-header --python-version 3.11 -o requirements/runtime.txt
+	echo hatchling | uv pip compile - --constraint requirements/dev.txt --no-strip-extras --generate-hashes --no-header --python-version 3.11 -o requirements/build.txt
