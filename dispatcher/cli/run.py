@@ -41,7 +41,7 @@ def run(
         overrides = {"service": {"web_port": web_port}} if web_port is not None else {}
     settings = usable(examine(config, local=local, overrides=overrides))
     # Only here, since the SDKs behind it take a while to import and most commands do without.
-    from dispatcher.service import run_in_cluster, run_local
+    from dispatcher.service import KubernetesService, LocalService, run_service
 
     configure_logs(settings.service.log_level, settings.service.log_format)
 
@@ -52,7 +52,7 @@ def run(
     def reread() -> Examination:
         return examine(config, local=local, overrides=overrides)
 
-    asyncio.run((run_local if local else run_in_cluster)(settings, config, started, reread))
+    asyncio.run(run_service(LocalService if local else KubernetesService, settings, config, started, reread))
     say("The dispatcher has stopped.")
 
 

@@ -10,7 +10,8 @@
 Decides what is connected to what. Nothing here decides about work, money or messages.
 """
 
-from dispatcher.service.kubernetes import KubernetesService, run_in_cluster
-from dispatcher.service.local import LocalService, run_local
+from dispatcher.service.assembly import run_service
+from dispatcher.service.kubernetes import KubernetesService
+from dispatcher.service.local import LocalService
 
-__all__ = ["KubernetesService", "LocalService", "run_in_cluster", "run_local"]
+__all__ = ["KubernetesService", "LocalService", "run_service"]

@@ -25,7 +25,7 @@ from dispatcher.queue.service_bus import ServiceBusQueue
 from dispatcher.reconciler import Reconciler
 from dispatcher.service.loop import CycleLoop
 from dispatcher.service.reloading import Reloader, changes_that_need_a_restart
-from dispatcher.service.signals import on_hangup
+from dispatcher.service.signals import on_hangup, until_signalled
 from dispatcher.service.wiring import message_reader
 from dispatcher.settings import Examination, Settings
 from dispatcher.telemetry import EventFile, EventHub, LoggedEvents, Metrics
@@ -211,3 +211,23 @@ class Service(ABC):
             faults.append("the first cycle has not ended yet")
         leading = self._reconciler is not None and bool(self._reconciler.status().get("leading"))
         return Health(tuple(faults), {"leading": leading})
+
+
+async def run_service(
+    make: Callable[[Settings, Path], Service],
+    settings: Settings,
+    config_folder: Path,
+    started: Callable[[str], None],
+    reread: Callable[[], Examination] | None = None,
+) -> None:
+    """Runs a service until SIGTERM or SIGINT. ``reread``: how the configuration is read again when it changes.
+
+    Raises DispatcherError for what keeps it from starting.
+    """
+    stop = asyncio.Event()
+    with until_signalled(stop):
+        async with make(settings, config_folder) as service:
+            if reread is not None:
+                service.follow(config_folder, reread)
+            started(service.url)
+            await service.run(stop)

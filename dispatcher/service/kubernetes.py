@@ -6,11 +6,10 @@ What is missing (credentials, rights, a version that will do) is told at start i
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from dispatcher.cluster import (
@@ -25,9 +24,8 @@ from dispatcher.ports import Ports
 from dispatcher.queue.replies import ServiceBusOutcomes
 from dispatcher.service.access import BrokerAccess
 from dispatcher.service.assembly import Service
-from dispatcher.service.signals import until_signalled
 from dispatcher.service.wiring import RandomIds, all_at_once, kubernetes_config, message_reader, namespace_of_record
-from dispatcher.settings import Examination, Settings
+from dispatcher.settings import Settings
 from dispatcher.telemetry import EventFile
 
 
@@ -91,22 +89,3 @@ class KubernetesService(Service):
 def identity() -> str:
     """Who this process is to other replicas: the pod's name, and a part that is new with each start."""
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}"
-
-
-async def run_in_cluster(
-    settings: Settings,
-    config_folder: Path,
-    started: Callable[[str], None],
-    reread: Callable[[], Examination] | None = None,
-) -> None:
-    """Runs the service until SIGTERM or SIGINT. ``reread``: how the configuration is read again when it changes.
-
-    Raises DispatcherError for what keeps it from starting.
-    """
-    stop = asyncio.Event()
-    with until_signalled(stop):
-        async with KubernetesService(settings, config_folder) as service:
-            if reread is not None:
-                service.follow(config_folder, reread)
-            started(service.url)
-            await service.run(stop)

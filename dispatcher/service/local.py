@@ -6,9 +6,8 @@ and the next one finds them.
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from dispatcher.embedded.broker import Broker, BrokerError
@@ -22,7 +21,6 @@ from dispatcher.queue.replies import ServiceBusOutcomes
 from dispatcher.service.access import BrokerAccess
 from dispatcher.service.assembly import Service
 from dispatcher.service.data_dir import DataDir, RunningFacts
-from dispatcher.service.signals import until_signalled
 from dispatcher.service.wiring import (
     RandomIds,
     SystemClock,
@@ -30,7 +28,7 @@ from dispatcher.service.wiring import (
     cluster_config,
     message_reader,
 )
-from dispatcher.settings import Examination, Settings
+from dispatcher.settings import Settings
 from dispatcher.settings.checks import search_path
 from dispatcher.telemetry import EventFile
 
@@ -96,22 +94,3 @@ class LocalService(Service):
     def _faults_of_parts(self) -> Iterator[str]:
         if self._broker is not None and not self._broker.health.serving:
             yield f"broker: {self._broker.health.problem}"
-
-
-async def run_local(
-    settings: Settings,
-    config_folder: Path,
-    started: Callable[[str], None],
-    reread: Callable[[], Examination] | None = None,
-) -> None:
-    """Runs the service until SIGTERM or SIGINT. ``reread``: how the configuration is read again when it changes.
-
-    Raises DispatcherError for what keeps it from starting.
-    """
-    stop = asyncio.Event()
-    with until_signalled(stop):
-        async with LocalService(settings, config_folder) as service:
-            if reread is not None:
-                service.follow(config_folder, reread)
-            started(service.url)
-            await service.run(stop)
