@@ -151,7 +151,7 @@ def _standing(pair: tuple[StoredRecord, Record]) -> tuple[bool, bool, str, int]:
     """Whose claim counts first: attempts before mere rejections, among these the one that may have been carried out;
     the later attempt of a batch before the earlier."""
     record = pair[1]
-    return record.parent == NEVER_LAUNCHED, not record.confirmed, record.batch, -record.attempt
+    return record.parent == NEVER_LAUNCHED, record.confirmed is None, record.batch, -record.attempt
 
 
 def _claim(memory: Memory, stored: StoredRecord, record: Record, stage: Stage, *, carried_on: bool) -> None:
@@ -161,10 +161,12 @@ def _claim(memory: Memory, stored: StoredRecord, record: Record, stage: Stage, *
     memory.attempts[record.name] = attempt
     for index, item in enumerate(record.items):
         ruling = record.rulings.get(index)
+        # A rejection that came too late: an attempt has the item, or a leader has found that it had ended otherwise.
+        if record.parent == NEVER_LAUNCHED and (item.id in memory.inflight or not _may_follow(record, index)):
+            attempt.settled.add(index)
+            attempt.replied.add(index)
+            continue
         if item.id in memory.inflight:
-            if record.parent == NEVER_LAUNCHED:
-                attempt.settled.add(index)  # a rejection that came too late: an attempt has the item
-                attempt.replied.add(index)
             continue  # a later attempt of the batch has it
         if ruling is not None and not ruling.goes_on:
             memory.inflight.claim(item, ItemState.RULED)
@@ -174,6 +176,10 @@ def _claim(memory: Memory, stored: StoredRecord, record: Record, stage: Stage, *
             memory.inflight.claim(item, ItemState.IN_ATTEMPT)
             if stage is Stage.OPENED:
                 memory.drafted.add(item.id)
+
+
+def _may_follow(record: Record, index: int) -> bool:
+    return record.confirmed is None or index in record.confirmed
 
 
 def _may_land(record: Record, stage: Stage, *, was_lost: bool) -> bool:
