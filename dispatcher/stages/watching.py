@@ -169,8 +169,7 @@ async def _stop_what_is_stuck(memory: Memory, ports: Ports, policy: Policy, atte
     if (stuck or rules.makes_no_pods(attempt, task.start_deadline, now)) and job.condition is None:
         attempt.stopping = attempt.stopping or FailureCause.START_DEADLINE
         if not job.marked_for_deletion:
-            await ports.cluster.delete_jobs([ObjectRef(job.name, job.uid)])
-            ports.events.emit("job.stopped", job=job.name, cause=attempt.stopping, pods_stuck=len(stuck))
+            await _stop(ports, attempt, job, pods_stuck=len(stuck))
             return  # its pods are deleted once it is seen marked, so that none is replaced
         await ports.cluster.delete_pods([ObjectRef(pod.name, pod.uid) for pod in stuck])
     entry = memory.draft.entries.get(attempt.name)
@@ -179,9 +178,13 @@ async def _stop_what_is_stuck(memory: Memory, ports: Ports, policy: Policy, atte
             attempt, entry.shape.deadline, now, paid=entry.paid
         ):
             attempt.stopping = attempt.stopping or FailureCause.CANCELLED
-            await ports.cluster.delete_jobs([ObjectRef(job.name, job.uid)])
-            ports.events.emit("job.stopped", job=job.name, cause=attempt.stopping, pods_stuck=0)
+            await _stop(ports, attempt, job, pods_stuck=0)
             return
         late = rules.outlived(attempt, entry.shape.deadline, now)
         if late:
             await ports.cluster.delete_pods([ObjectRef(pod.name, pod.uid) for pod in late])
+
+
+async def _stop(ports: Ports, attempt: Attempt, job: JobSeen, *, pods_stuck: int) -> None:
+    await ports.cluster.delete_jobs([ObjectRef(job.name, job.uid)])
+    ports.events.emit("job.stopped", job=job.name, cause=attempt.stopping, pods_stuck=pods_stuck)
