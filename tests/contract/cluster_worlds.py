@@ -174,6 +174,16 @@ class WallClock:
         return datetime.now(UTC)
 
 
+async def rung(bell: asyncio.Event) -> None:
+    """Waits for the bell, but not for long."""
+    try:
+        async with asyncio.timeout(1):
+            await bell.wait()
+    except TimeoutError:
+        return
+    bell.clear()
+
+
 class EmbeddedWorld(World):
     """The embedded cluster: containers are shells, the gate is a file."""
 
@@ -189,12 +199,7 @@ class EmbeddedWorld(World):
         return datetime.now(UTC)
 
     async def news(self) -> None:
-        try:
-            async with asyncio.timeout(1):
-                await self._bell.wait()
-        except TimeoutError:
-            return
-        self._bell.clear()
+        await rung(self._bell)
 
     def open_gate(self) -> None:
         self._gate.touch()

@@ -111,12 +111,7 @@ class KubernetesWorld(cluster_worlds.World):
         return datetime.now(UTC)
 
     async def news(self) -> None:
-        try:
-            async with asyncio.timeout(1):
-                await self._bell.wait()
-        except TimeoutError:
-            return
-        self._bell.clear()
+        await cluster_worlds.rung(self._bell)
 
     def command(self, act: Act) -> tuple[str, ...]:
         return ("true",)

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from testbed_jobs import PATIENCE_SECONDS, Namespace, job, until
+from testbed_jobs import PATIENCE_SECONDS, Namespace, job
 
 from testbed.api import Api, ApiError
 from testbed.behaviour import NEVER, told
 from testbed.binary import CannotBuild, ensure_binary, kubernetes_version
 from testbed.control_plane import ControlPlane
+from testbed.waiting import until
 
 ROOT = Path(__file__).parents[3]
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from testbed_jobs import Namespace, condition, job, terminated, until
+from testbed_jobs import Namespace, condition, job, terminated
 
 from testbed.behaviour import NEVER, PREFIX, told
 from testbed.control_plane import ControlPlane, real_node
+from testbed.waiting import until
 
 
 @pytest.fixture

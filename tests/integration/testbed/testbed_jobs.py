@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from testbed.control_plane import ControlPlane
+from testbed.waiting import until
 
-T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
 
 
@@ -40,16 +38,6 @@ def job(
             "template": {"metadata": {"annotations": dict(annotations), "labels": dict(labels or {})}, "spec": spec},
         },
     }
-
-
-async def until(look: Callable[[], Awaitable[T | None]], what: str) -> T:
-    """The first answer that is not None."""
-    ends = time.monotonic() + PATIENCE_SECONDS
-    while (found := await look()) is None:
-        if time.monotonic() > ends:
-            raise AssertionError(f"never seen: {what}")
-        await asyncio.sleep(0.05)
-    return found
 
 
 class Namespace:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from virtual_kit import Here, container, job, spec, until
+from virtual_kit import Here, container, job, spec
 
 from testbed.virtual import VirtualNode
+from testbed.waiting import until
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from virtual_kit import NEVER, Here, container, job, spec, until
+from virtual_kit import NEVER, Here, container, job, spec
 
 from testbed.virtual import VirtualNode
+from testbed.waiting import until
 
 
 @pytest.fixture

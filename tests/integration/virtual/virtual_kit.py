@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from testbed.api import ApiError
 from testbed.virtual import VirtualNode
+from testbed.waiting import until
 
-T = TypeVar("T")
 PATIENCE_SECONDS = 90.0
 NEVER = "never"
 
@@ -54,16 +52,6 @@ def job(name: str, completions: int, template: Mapping[str, Any], **how: Any) ->
             **how,
         },
     }
-
-
-async def until(look: Callable[[], Awaitable[T | None]], what: str, seconds: float = PATIENCE_SECONDS) -> T:
-    """The first answer that is not None."""
-    ends = time.monotonic() + seconds
-    while (found := await look()) is None:
-        if time.monotonic() > ends:
-            raise AssertionError(f"never seen: {what}")
-        await asyncio.sleep(0.1)
-    return found
 
 
 class Here:
