@@ -17,6 +17,7 @@ from dispatcher.cli import (  # noqa: F401 - importing them adds their commands
     dead_letters_replay,
     enqueue,
     manifest,
+    prices,
     release,
     run,
     schema,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from dispatcher.core.budgets import Budget
-from dispatcher.core.pricing import Rates
+from dispatcher.core.pricing import NodePrice, Rates
 from dispatcher.core.profiles import NODES, VIRTUAL_NODE_V1, Profile
 from dispatcher.core.units import Resources
 from dispatcher.core.work import Placement, Task
@@ -25,6 +25,8 @@ class NodePoolPolicy:
     pods_max: int | None = None
     """At most so many of our pods on all nodes together; None: whatever fits."""
     profile: Profile = NODES
+    price: NodePrice | None = None
+    """What one node costs; None: nobody has said. Running nodes are paid for anyway: it is for comparisons."""
 
 
 @dataclass(frozen=True, slots=True)

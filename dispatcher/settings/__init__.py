@@ -7,6 +7,7 @@
     yaml_file    a YAML file with the line of every key
     mistakes     what is wrong, where, and the remedy; one line each
     checks       what only shows when several settings are looked at together
+    price_book   what Azure asks for, by region, as data with its date
     placements   the profile of the virtual node, by name or file
     pod_checks   the pods of every task before the judge
     sizing       whether the virtual node holds the bursts, and what a day of it can cost

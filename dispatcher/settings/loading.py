@@ -84,6 +84,7 @@ def examine(
     sources.append(("connection_string_file", from_file))
     raw = {key: value for key, value in merged(raw, from_file).items() if value is not None}
     raw = merged(raw, _profile_file(raw.get("virtual_node"), folder))
+    raw = merged(raw, _price_file(raw.get("prices"), folder))
     mistakes += unreadable
     places = _Places(files, sources)
     settings, invalid = _validated(raw, places)
@@ -175,6 +176,12 @@ def _profile_file(section: Any, folder: Path) -> dict[str, Any]:
     if not isinstance(name, str) or not is_file_name(name):
         return {}
     return {"virtual_node": {"profile": str(folder / name)}}
+
+
+def _price_file(section: Any, folder: Path) -> dict[str, Any]:
+    """A price book of the operator's own is looked for beside the configuration."""
+    name = section.get("file") if isinstance(section, Mapping) else None
+    return {"prices": {"file": str(folder / name)}} if isinstance(name, str) and name else {}
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

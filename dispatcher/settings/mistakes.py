@@ -184,6 +184,9 @@ def _field_at(root: type[BaseModel], location: Location) -> tuple[type[BaseModel
     current: Any = root
     for step in location:
         model = next((part for part in _parts(current) if isinstance(part, type) and issubclass(part, BaseModel)), None)
+        if typing.get_origin(current) is dict:  # the step is a name of the operator's own
+            current = typing.get_args(current)[1]
+            continue
         if isinstance(step, int) or model is None:
             continue
         owner = model

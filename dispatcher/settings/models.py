@@ -7,6 +7,7 @@ environment or commands; settings stop here: behind this door there are only the
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cached_property
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -18,11 +19,12 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from dispatcher.core.budgets import Budget, Scope, WhenExhausted
 from dispatcher.core.jobs import BACKOFF_FIRST
 from dispatcher.core.policy import CircuitPolicy, NodePoolPolicy, Policy, VirtualNodePolicy
-from dispatcher.core.pricing import Rates
+from dispatcher.core.pricing import NodePrice, Rates
 from dispatcher.core.units import Money, Resources
 from dispatcher.core.windows import BusinessHours, WindowKind
 from dispatcher.settings.kubernetes import KubernetesSettings
 from dispatcher.settings.placements import ProfileName, placement_profile
+from dispatcher.settings.price_book import DEFAULT_REGION, PAY_AS_YOU_GO, BadPriceBook, PriceBook, price_book
 from dispatcher.settings.tasks import Section, TaskSettings
 from dispatcher.settings.values import (
     ClockTime,
@@ -35,6 +37,7 @@ from dispatcher.settings.values import (
     Port,
     PositiveCount,
     PositiveDuration,
+    PositiveUsd,
     Subnets,
     Tenant,
     Usd,
@@ -145,9 +148,9 @@ class NodePoolSettings(Section):
     pods_max: PositiveCount | None = None
     """At most so many of our pods on all nodes together; empty: whatever fits."""
 
-    def policy(self) -> NodePoolPolicy:
+    def policy(self, price: NodePrice | None = None) -> NodePoolPolicy:
         """The core's value."""
-        return NodePoolPolicy(self.keep_back.resources(), self.pods_max)
+        return NodePoolPolicy(self.keep_back.resources(), self.pods_max, price=price)
 
 
 class VirtualNodeSettings(Section):
@@ -213,16 +216,57 @@ class VirtualNodeSettings(Section):
 
 
 class PriceSettings(Section):
-    """What Azure charges for container groups in the region."""
+    """What Azure charges. What is not said here is as in the price book; `dispatcher prices` shows what comes of it."""
 
-    per_cpu_second_usd: Usd = Rates().per_cpu_second.usd
-    """Dollars for one vCPU for one second."""
-    per_gb_second_usd: Usd = Rates().per_gb_second.usd
-    """Dollars for one GB of memory for one second."""
+    region: str = Field(default=DEFAULT_REGION, min_length=1, examples=["eastus"])
+    """Whose prices: a region of the price book. `default`: the round figures that the product was described with."""
+    file: Path | None = Field(default=None, examples=["prices.yaml"])
+    """A price book of your own, beside this file, laid over the shipped one."""
+    virtual_node_plan: str = Field(default=PAY_AS_YOU_GO, min_length=1, examples=["savings_plan_1y"])
+    """Under which commitment container groups are paid: a plan of the price book."""
+    node_plan: str = Field(default=PAY_AS_YOU_GO, min_length=1, examples=["reservation_1y"])
+    """Under which commitment nodes are paid, `spot` included: a plan of the price book."""
+    node_size: str = Field(default="D2s_v5", min_length=1, examples=["D4s_v5"])
+    """The size of one node of the pool, by its name in the price book; for comparisons: it is paid for anyway."""
+    per_cpu_second_usd: PositiveUsd | None = Field(default=None, examples=["0.000012"])
+    """Dollars for one vCPU for one second, whatever region and plan say."""
+    per_gb_second_usd: PositiveUsd | None = Field(default=None, examples=["0.0000013"])
+    """Dollars for one GB of memory for one second, whatever region and plan say."""
+    node_hour_usd: PositiveUsd | None = Field(default=None, examples=["0.096"])
+    """Dollars for one node for one hour, whatever region and plan say."""
+
+    @model_validator(mode="after")
+    def _all_is_in_the_book(self) -> Self:
+        try:
+            self.rates()
+            self.node()
+        except BadPriceBook as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @cached_property
+    def book(self) -> PriceBook:
+        """The price book that counts, as it was when this was read. Raises BadPriceBook."""
+        return price_book(self.file)
 
     def rates(self) -> Rates:
-        """The core's value."""
-        return Rates(Money.from_usd(self.per_cpu_second_usd), Money.from_usd(self.per_gb_second_usd))
+        """The core's value. Raises BadPriceBook where no price of container groups is known."""
+        cpu, memory = self.per_cpu_second_usd, self.per_gb_second_usd
+        if cpu is not None and memory is not None:
+            return Rates(Money.from_usd(cpu), Money.from_usd(memory))
+        rates = self.book.rates(self.region, self.virtual_node_plan)
+        return Rates(
+            rates.per_cpu_second if cpu is None else Money.from_usd(cpu),
+            rates.per_gb_second if memory is None else Money.from_usd(memory),
+        )
+
+    def node(self) -> NodePrice | None:
+        """What one node costs; None: the book has no reading for the region. Raises BadPriceBook."""
+        found = self.book.node(self.region, self.node_size, self.node_plan)
+        if self.node_hour_usd is None:
+            return found
+        room = self.book.sizes[self.node_size]
+        return NodePrice(self.node_size, Money.from_usd(self.node_hour_usd), Resources(room.cpu, room.memory))
 
 
 class Weekday(StrEnum):
@@ -468,7 +512,7 @@ class Settings(BaseSettings):
         spills = self.virtual_node is not None and self.virtual_node.enabled
         return Policy(
             tasks={entry.name: entry.task() for entry in self.tasks},
-            node_pool=self.node_pool.policy(),
+            node_pool=self.node_pool.policy(self.prices.node()),
             virtual_node=self.virtual_node.policy(self.prices.rates()) if self.virtual_node and spills else None,
             budgets=tuple(entry.budget() for entry in self.budgets),
             circuit=self.circuit.policy(),

@@ -220,6 +220,8 @@ Usd = Annotated[
     Field(ge=0, examples=["25.00"]),
     _written(r"\$?[0-9]+(\.[0-9]+)?", {"type": "number", "minimum": 0}),
 ]
+PositiveUsd = Annotated[Usd, Field(gt=0)]
+"""A price: nothing is free here, and a price of zero would let every budget be passed unseen."""
 Subnets = Annotated[
     tuple[IPv4Network, ...],
     BeforeValidator(parse_subnets),
