@@ -184,7 +184,8 @@ class Reconciler:
         told = {(hold.task, hold.tenant, hold.priority, hold.held.reason): hold for hold in plan.holds}
         for key, hold in told.items():
             if key not in memory.told_holds:
-                self._ports.events.emit("batch.held", **_hold_facts(hold))
+                considered = hold.considered and hold.considered.to_json()
+                self._ports.events.emit("batch.held", **_hold_facts(hold), considered=considered)
         memory.told_holds = frozenset(told)
 
     def status(self) -> dict[str, Any]:

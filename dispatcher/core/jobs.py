@@ -12,6 +12,7 @@ always set, service links and the API token are off.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +33,8 @@ LABEL_JOB = "burst-dispatcher.io/job"
 ANNOTATION_RECORD_UID = "burst-dispatcher.io/record-uid"
 ANNOTATION_DIGEST = "burst-dispatcher.io/items-digest"
 ANNOTATION_EPOCH = "burst-dispatcher.io/epoch"
+ANNOTATION_VERDICT = "burst-dispatcher.io/verdict"
+"""Why the Job is where it is, with the numbers that this was decided with, as JSON."""
 ANNOTATION_SEQUENCE_NUMBERS = "burst-dispatcher.io/sequence-numbers"
 
 PROFILES: Mapping[Placement, Profile] = {Placement.NODE_POOL: NODES, Placement.VIRTUAL_NODE: VIRTUAL_NODE_V1}
@@ -210,6 +213,24 @@ def manifest(
         },
         "spec": spec,
     }
+
+
+def with_verdict(recorded: Mapping[str, Any], why: str, considered: Mapping[str, Any]) -> dict[str, Any]:
+    """The Job with the reason for its place, and the numbers, written on it for whoever asks later."""
+    metadata = dict(recorded["metadata"])
+    verdict = json.dumps({"why": why, **considered}, separators=(",", ":"))
+    metadata["annotations"] = {**metadata["annotations"], ANNOTATION_VERDICT: verdict}
+    return {**recorded, "metadata": metadata}
+
+
+def verdict_on(recorded: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """What :func:`with_verdict` wrote on a recorded Job; None: nothing, or nothing that can be read."""
+    text = recorded["metadata"]["annotations"].get(ANNOTATION_VERDICT)
+    try:
+        content = json.loads(text) if text else None
+    except ValueError:
+        return None
+    return (str(content["why"]), content) if isinstance(content, dict) and "why" in content else None
 
 
 def shape_in(recorded: Mapping[str, Any]) -> JobShape:

@@ -17,6 +17,7 @@ from datetime import datetime
 from dispatcher.core.batching import Lane, LaneKey, has_lingered, next_batch
 from dispatcher.core.capacity import NodeSpace
 from dispatcher.core.circuit import Circuit
+from dispatcher.core.considered import Considered
 from dispatcher.core.ledger import Ledger
 from dispatcher.core.observations import NodeHeadroom
 from dispatcher.core.policy import Policy
@@ -73,6 +74,8 @@ class Launch:
     priority: int
     items: tuple[WorkItem, ...] = ()
     retry: str | None = None
+    considered: Considered | None = field(default=None, compare=False)
+    """What that was decided with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,10 @@ class Hold:
     priority: int
     count: int
     held: Held
+    considered: Considered | None = field(default=None, compare=False)
+    """What that was decided with; None: routing was not asked."""
+    retry: str | None = field(default=None, compare=False)
+    """The attempt that is held, by name; None: new items of a lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,9 @@ def after_service(served: Mapping[str, int], waiting: Collection[str], tenant: s
     return max(served.get(tenant, 0), level) + pods * SERVICE_UNIT // weight
 
 
+_Judged = tuple[Placed | Held | Rejected, Considered | None]
+
+
 class _Planner:
     """The launches and holds of one plan, as they come together."""
 
@@ -151,17 +161,18 @@ class _Planner:
 
     def consider_retries(self) -> None:
         for retry in sorted(self._snapshot.retries, key=lambda retry: (-retry.priority, retry.waiting_since)):
-            verdict = self._retry_verdict(retry)
+            verdict, considered = self._retry_verdict(retry)
+            of = (retry.task, retry.tenant, retry.priority)
             if isinstance(verdict, Placed):
-                self.launches.append(Launch(verdict, retry.task, retry.tenant, retry.priority, retry=retry.name))
+                self.launches.append(Launch(verdict, *of, retry=retry.name, considered=considered))
             elif isinstance(verdict, Held):
-                self.holds.append(Hold(retry.task, retry.tenant, retry.priority, retry.count, verdict))
+                self.holds.append(Hold(*of, retry.count, verdict, considered, retry.name))
 
-    def _retry_verdict(self, retry: HeldRetry) -> Placed | Held | Rejected:
+    def _retry_verdict(self, retry: HeldRetry) -> _Judged:
         if self._now < retry.not_before:
-            return Held(HoldReason.RETRY_DELAY, retry.not_before)
+            return Held(HoldReason.RETRY_DELAY, retry.not_before), None
         if self._full:
-            return Held(HoldReason.LAUNCHES_PER_CYCLE)
+            return Held(HoldReason.LAUNCHES_PER_CYCLE), None
         demand = Demand(
             task=self._policy.tasks[retry.task],
             tenant=retry.tenant,
@@ -171,7 +182,11 @@ class _Planner:
             may_spill_at_once=True,
             allowance_left=retry.allowance_left,
         )
-        return self._room.route(demand)
+        return self._judged(demand)
+
+    def _judged(self, demand: Demand) -> _Judged:
+        considered = self._room.look(demand)  # before: a verdict that places it uses the room up
+        return self._room.route(demand), considered
 
     @property
     def _full(self) -> bool:
@@ -204,28 +219,26 @@ class _Planner:
         task = self._policy.tasks[lane.key.task]
         items = next_batch(lane, taken, task, self._policy.manifest_bytes_max)
         last = taken + len(items) == len(lane.items)
-        verdict = self._lane_verdict(lane.key, items, alone=taken == 0, last=last)
+        verdict, considered = self._lane_verdict(lane.key, items, alone=taken == 0, last=last)
         if isinstance(verdict, Held):
-            self._hold(lane, taken, verdict)
+            self._hold(lane, taken, verdict, considered)
             return 0
         if isinstance(verdict, Rejected):
             self.rejections.append(Rejection(tuple(items), verdict))
             return len(items)
         count = verdict.shape.completions
-        launched = Launch(verdict, lane.key.task, lane.key.tenant, lane.key.priority, tuple(items[:count]))
-        self.launches.append(launched)
+        of = (lane.key.task, lane.key.tenant, lane.key.priority)
+        self.launches.append(Launch(verdict, *of, tuple(items[:count]), considered=considered))
         return count
 
-    def _lane_verdict(
-        self, key: LaneKey, items: Sequence[WorkItem], *, alone: bool, last: bool
-    ) -> Placed | Held | Rejected:
+    def _lane_verdict(self, key: LaneKey, items: Sequence[WorkItem], *, alone: bool, last: bool) -> _Judged:
         task, oldest = self._policy.tasks[key.task], items[0]
         in_flight = self._snapshot.active.get(task.name, 0) > 0 or not alone
         small = last and len(items) < task.batch_size_max  # with more behind it, it is full by bytes
         if in_flight and small and not has_lingered(oldest, task, self._now):
-            return Held(HoldReason.LINGER, oldest.received_at + task.linger)
+            return Held(HoldReason.LINGER, oldest.received_at + task.linger), None
         if self._full:
-            return Held(HoldReason.LAUNCHES_PER_CYCLE)
+            return Held(HoldReason.LAUNCHES_PER_CYCLE), None
         demand = Demand(
             task=task,
             tenant=key.tenant,
@@ -233,8 +246,8 @@ class _Planner:
             waiting_since=oldest.received_at,
             allowance_left=task.backoff_limit,
         )
-        return self._room.route(demand)
+        return self._judged(demand)
 
-    def _hold(self, lane: Lane, taken: int, held: Held) -> None:
+    def _hold(self, lane: Lane, taken: int, held: Held, considered: Considered | None) -> None:
         key = lane.key
-        self.holds.append(Hold(key.task, key.tenant, key.priority, len(lane.items) - taken, held))
+        self.holds.append(Hold(key.task, key.tenant, key.priority, len(lane.items) - taken, held, considered))

@@ -7,7 +7,7 @@ first (that is the plan) or of what happens to a verdict.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,6 +15,7 @@ from dispatcher.core.addresses import AddressBook
 from dispatcher.core.budgets import CLOCK_ERROR, Spender, WhenExhausted, WorstCase
 from dispatcher.core.capacity import NodeSpace
 from dispatcher.core.circuit import Circuit
+from dispatcher.core.considered import BudgetRoom, Considered, VirtualRoom
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.jobs import shape_of
 from dispatcher.core.ledger import Ledger, accounts_of
@@ -59,25 +60,33 @@ class MoneyRoom:
         self._budgets = policy.budgets
         self._reserved = Counter({account: money.picos for account, money in ledger.reserved().items()})
 
-    def fit(self, spender: Spender, unit: WorstCase, now: datetime) -> tuple[int | None, Held | None]:
-        """How many times that worst case fits (None: no budget speaks), and what stops there being more."""
-        fewest: int | None = None
-        held: Held | None = None
+    def rooms(self, spender: Spender, unit: WorstCase, now: datetime) -> Iterator[BudgetRoom]:
+        """Every account that this worst case touches, and what is left in it."""
         start, end = unit.first_second(now), unit.last_second(now)
         for account_id, account in accounts_of(self._accounts, self._budgets, spender, start, end).items():
             needed = unit.within(account.window, now)
-            if not needed:
-                continue
-            left = account.limit.picos - account.spent.picos - self._reserved[account_id]
-            count = 0 if account.overrun else max(0, left // needed.picos)
-            if fewest is None or count < fewest:
-                detail = (
-                    f"budget {account.budget}: ${account.limit} until {account.window.end:%Y-%m-%d %H:%M} UTC, "
-                    f"${account.spent} spent, ${Money(self._reserved[account_id])} reserved; "
-                    f"one more pod reserves ${needed}"
+            if needed:
+                yield BudgetRoom(
+                    account.budget,
+                    account_id.owner,
+                    account.window.end,
+                    account.limit,
+                    account.spent,
+                    Money(self._reserved[account_id]),
+                    needed,
+                    account.overrun,
                 )
-                fewest, held = count, Held(HoldReason.BUDGET_EXHAUSTED, account.window.end + CLOCK_ERROR, detail)
-        return fewest, held
+
+    def fit(self, spender: Spender, unit: WorstCase, now: datetime) -> tuple[int | None, Held | None]:
+        """How many times that worst case fits (None: no budget speaks), and what stops there being more."""
+        least = min(self.rooms(spender, unit, now), key=lambda room: room.pods, default=None)
+        if least is None:
+            return None, None
+        detail = (
+            f"budget {least.budget}: ${least.limit} until {least.until:%Y-%m-%d %H:%M} UTC, "
+            f"${least.spent} spent, ${least.reserved} reserved; one more pod reserves ${least.needed}"
+        )
+        return least.pods, Held(HoldReason.BUDGET_EXHAUSTED, least.until + CLOCK_ERROR, detail)
 
     def spent_up(self, spender: Spender, unit: WorstCase, now: datetime) -> tuple[WhenExhausted, Held] | None:
         """The budget, if any, that is spent for this window and says what then becomes of the work.
@@ -142,6 +151,38 @@ class Room:
         self._clock_behind_until = ledger.written if ledger.written is not None and now < ledger.written else None
         self._full = ledger_full
         self._clock_fault = clock_fault
+
+    def look(self, demand: Demand) -> Considered:
+        """The numbers that a verdict on that demand is made from, as they stand now; uses nothing up."""
+        task = demand.task
+        return Considered(
+            at=self._now,
+            waiting_since=demand.waiting_since,
+            count=demand.count,
+            in_flight=self._active[task.name],
+            parallelism_max=task.parallelism_max,
+            node_slots=self.nodes.slots(task.requests) if Placement.NODE_POOL in task.placements else None,
+            virtual=self._look_at_virtual_node(demand),
+        )
+
+    def _look_at_virtual_node(self, demand: Demand) -> VirtualRoom | None:
+        task, profile, addresses = demand.task, self._policy.virtual_node, self.addresses
+        if profile is None or addresses is None or Placement.VIRTUAL_NODE not in task.placements:
+            return None
+        groups, scarce = addresses.fit(task.requests)
+        waits = Placement.NODE_POOL in task.placements and not demand.may_spill_at_once
+        return VirtualRoom(
+            spill_at=demand.waiting_since + (task.spill_after if waits else timedelta(0)),
+            groups=groups,
+            scarce=scarce,
+            frees_at=addresses.frees_at(scarce),
+            addresses_in_use=addresses.in_use,
+            addresses_max=profile.addresses_max,
+            probe_at=self._circuit.probe_at,
+            failures=self._circuit.failures,
+            frozen=self._frozen,
+            budgets=tuple(self._money.rooms(demand.spender, self._worst(task, profile, 1, 1), self._now)),
+        )
 
     def route(self, demand: Demand) -> Placed | Held | Rejected:
         """The verdict on one demand; room for a placed one is used up."""

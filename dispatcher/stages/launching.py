@@ -15,7 +15,13 @@ from dispatcher.core.addresses import group_cpu_millis
 from dispatcher.core.attempts import Attempt, Stage
 from dispatcher.core.budgets import LAUNCH_GRACE, LAUNCH_SEND
 from dispatcher.core.inflight import ItemState
-from dispatcher.core.jobs import ANNOTATION_DIGEST, ANNOTATION_RECORD_UID, manifest, ready_to_create
+from dispatcher.core.jobs import (
+    ANNOTATION_DIGEST,
+    ANNOTATION_RECORD_UID,
+    manifest,
+    ready_to_create,
+    with_verdict,
+)
 from dispatcher.core.ledger import Entry, NoRoom
 from dispatcher.core.observations import JobSeen
 from dispatcher.core.plan import Launch, Plan, after_service
@@ -99,7 +105,7 @@ def _new_record(memory: Memory, ports: Ports, policy: Policy, wanted: Launch, no
 
 
 def _manifest(policy: Policy, wanted: Launch, record: Record) -> dict[str, object]:
-    return manifest(
+    made = manifest(
         policy.tasks[wanted.task],
         wanted.placed.shape,
         placement=wanted.placed.where,
@@ -109,6 +115,8 @@ def _manifest(policy: Policy, wanted: Launch, record: Record) -> dict[str, objec
         trace=record.items[0].trace if len(record.items) == 1 else None,
         profile=policy.profile_of(wanted.placed.where),
     )
+    considered = wanted.considered
+    return made if considered is None else with_verdict(made, wanted.placed.why, considered.to_json())
 
 
 def _entry(memory: Memory, policy: Policy, wanted: Launch, record: Record, now: datetime) -> Entry:
@@ -181,6 +189,7 @@ def _claimed(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies, ope
         task=wanted.task,
         tenant=wanted.tenant,
         why=placed.why,
+        considered=None if wanted.considered is None else wanted.considered.to_json(),
         parallelism=placed.shape.parallelism,
         reserved_usd=str(placed.cost_max),
     )
