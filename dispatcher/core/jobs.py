@@ -151,6 +151,9 @@ def _pod_spec(
         "volumes": [volume],
         **_scheduling(profile),
     }
+    if profile.grace_seconds is not None:
+        # The connector ends the group at once and keeps the pod, and with it an address, until the grace is over.
+        spec["terminationGracePeriodSeconds"] = profile.grace_seconds
     if profile.pod_deadline_counts:
         # v1 ignores the pod's own deadline; there the Job's deadline is what ends it.
         spec["activeDeadlineSeconds"] = whole_seconds(task.start_deadline + task.item_timeout)

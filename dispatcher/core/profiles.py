@@ -36,6 +36,8 @@ class Profile:
     cpu_step_millis: int = 10
     """Requests are rounded up to multiples of it."""
     memory_step_bytes: int = MEGABYTE
+    grace_seconds: int | None = None
+    """How long a deleted pod may take to end; None: as Kubernetes says, 30 s."""
     surcharge: Resources = Resources(0, 0)
     """What the place adds to every pod, and bills."""
 
@@ -65,4 +67,5 @@ VIRTUAL_NODE_V1 = Profile(
     exit_codes_count=False,
     pod_deadline_counts=False,
     memory_step_bytes=100 * MEGABYTE,
+    grace_seconds=1,
 )

@@ -297,6 +297,8 @@ def _workload_identity(work: Workload) -> Iterator[Found]:
 )
 def _ignored(work: Workload) -> Iterator[Found]:
     for key in work.limits.words.get("ignored_fields", ()):
+        if key == "terminationGracePeriodSeconds" and work.spec.get(key) == work.limits.counts.get("grace_seconds"):
+            continue  # what is rendered for such a place, so that a deleted pod goes at once: nobody relies on it
         if work.spec.get(key) not in (None, False, "", [], {}):
             own = "let the Job have the deadline" if key == "activeDeadlineSeconds" else ""
             yield Found(work.at(key), f"{key} has no effect there", own)

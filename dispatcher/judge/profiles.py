@@ -28,8 +28,8 @@ DEFAULT = "virtual-node-v1"
 _BYTES_MAX = 1024 * 1024
 _KEYS = {
     "format", "name", "title", "extends", "node_labels", "node_selector", "tolerations", "taints", "keep_off",
-    "retries", "exit_codes_count", "pod_deadline_counts", "pod_uid_by_field", "surcharge", "rounding", "counts",
-    "words", "rules",
+    "retries", "exit_codes_count", "pod_deadline_counts", "pod_uid_by_field", "grace_seconds", "surcharge", "rounding",
+    "counts", "words", "rules",
 }  # fmt: skip
 _RETRIES = ("dispatcher", "job_controller")
 
@@ -66,7 +66,11 @@ def profile_of(data: Any, parent: Profile | None = None) -> Profile:
     levels = {str(key): Level(value) for key, value in mapping(data.get("rules")).items() if value != "off"}
     off = {key for key, value in mapping(data.get("rules")).items() if value == "off" or value is False}
     limits = Limits(
-        counts={**base.limits.counts, **mapping(data.get("counts"))},
+        counts={
+            **base.limits.counts,
+            **mapping(data.get("counts")),
+            **({"grace_seconds": data["grace_seconds"]} if "grace_seconds" in data else {}),
+        },
         words={
             **base.limits.words,
             **{str(key): tuple(map(str, value)) for key, value in mapping(data.get("words")).items()},
@@ -95,6 +99,7 @@ def _place(data: Mapping[str, Any], base: Place) -> Place:
         exit_codes_count=data.get("exit_codes_count", base.exit_codes_count),
         pod_deadline_counts=data.get("pod_deadline_counts", base.pod_deadline_counts),
         pod_uid_by_field=data.get("pod_uid_by_field", base.pod_uid_by_field),
+        grace_seconds=data.get("grace_seconds", base.grace_seconds),
         cpu_step_millis=rounding.get("cpu_millis", base.cpu_step_millis),
         memory_step_bytes=rounding.get("memory_mb", base.memory_step_bytes // MEGABYTE) * MEGABYTE,
         surcharge=Resources(
@@ -157,6 +162,9 @@ def _mistakes(data: Mapping[str, Any]) -> Iterator[str]:
     for key in ("exit_codes_count", "pod_deadline_counts", "pod_uid_by_field"):
         if key in data and not isinstance(data[key], bool):
             yield f"{key}: must be true or false"
+    grace = data.get("grace_seconds", 1)
+    if not isinstance(grace, int) or isinstance(grace, bool) or grace < 1:
+        yield f"grace_seconds: {grace!r} must be a whole number of at least 1"
     if data.get("retries", _RETRIES[0]) not in _RETRIES:
         yield f"retries: {data['retries']!r} is not known; write {' or '.join(_RETRIES)}"
     yield from _numbers(data)

@@ -182,6 +182,11 @@ def test_only_nodes_know_a_deadline_of_the_pod_itself() -> None:
     assert "activeDeadlineSeconds" not in pod_of(a_manifest(TASK, VIRTUAL))
 
 
+def test_a_deleted_pod_of_the_add_on_holds_its_address_for_a_second_and_no_longer() -> None:
+    assert pod_of(a_manifest(TASK, VIRTUAL))["terminationGracePeriodSeconds"] == 1
+    assert "terminationGracePeriodSeconds" not in pod_of(a_manifest(TASK, NODES))
+
+
 @pytest.mark.parametrize("where", Placement)
 def test_a_pod_learns_its_uid_by_a_field_and_a_task_cannot_set_it(where: Placement) -> None:
     env = worker_of(a_manifest(a_task(env={POD_UID: "forged"}), where))["env"]
