@@ -14,12 +14,14 @@ from datetime import timedelta
 from typing import Any
 
 from dispatcher.core.attempts import Attempt, Stage, ended_indexes, is_stopped
+from dispatcher.core.history import History
 from dispatcher.core.plan import HeldRetry, Hold, Plan, Snapshot, plan_cycle
 from dispatcher.core.policy import Policy
 from dispatcher.core.retries import own_allowance_left
 from dispatcher.core.units import Resources, to_text
 from dispatcher.core.work import Placement
 from dispatcher.errors import Deposed, LookFailed, OutcomeUnknown
+from dispatcher.explaining import Explanation, Scene, Subject, explain
 from dispatcher.memory import Memory, Tallies
 from dispatcher.ports import MessageReader, Ports
 from dispatcher.stages import (
@@ -187,6 +189,12 @@ class Reconciler:
                 considered = hold.considered and hold.considered.to_json()
                 self._ports.events.emit("batch.held", **_hold_facts(hold), considered=considered)
         memory.told_holds = frozenset(told)
+
+    def explain(self, name: str, subject: Subject | None, history: History) -> Explanation | None:
+        """Where that item, batch or tenant is, and why; None while this process does not lead."""
+        if self._memory is None:
+            return None
+        return explain(name, subject, Scene(self._memory, self._policy, history, self._ports.clock.now()))
 
     def status(self) -> dict[str, Any]:
         """How things stand, as plain JSON."""

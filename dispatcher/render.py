@@ -43,6 +43,20 @@ def status_view(status: Mapping[str, Any], url: str) -> RenderableType:
     return Group(*parts)
 
 
+def explanation_view(answer: Mapping[str, Any]) -> RenderableType:
+    """An explanation: its headings, and under each its sentences."""
+    parts: list[RenderableType] = [Text(_foreign(answer.get("title")).plain, style="bold")]
+    for section in answer.get("sections") or []:
+        parts.append(Text(f"\n{section.get('heading')}", style="bold"))
+        for line in section.get("lines") or []:
+            row = Table.grid(padding=(0, 1))
+            row.add_column()
+            row.add_column(overflow="fold")
+            row.add_row(" -", _foreign(line))
+            parts.append(row)
+    return Group(*parts)
+
+
 def status_line(status: Mapping[str, Any]) -> str:
     """The status in one line, for logs and for pipes."""
     items = status.get("items") or {}

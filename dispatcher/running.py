@@ -83,17 +83,29 @@ async def _ask(url: str, method: str, path: str, body: Mapping[str, Any] | None)
 
 def ask_broker(url: str, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """One answer of a broker's HTTP API. Raises NotReachable, and DispatcherError with the broker's own sentence."""
+    return _answer(url, method, path, body, "broker", "dispatcher broker serve --faults-port 5673")
+
+
+def ask(url: str, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """One answer of a service to a question. Raises NotReachable, and DispatcherError with the service's sentence."""
+    return _answer(url, method, path, body, "service", "dispatcher run")
+
+
+def _answer(
+    url: str, method: str, path: str, body: Mapping[str, Any] | None, who: str, how_to_start: str
+) -> dict[str, Any]:
     try:
         status, answer = asyncio.run(_ask(url, method, path, body))
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
         why = "no answer within 10 s" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
         raise NotReachable(
-            f"no broker answers at {url} ({why}): start one with `dispatcher broker serve --faults-port 5673`, "
-            "or name another with --url"
+            f"no {who} answers at {url} ({why}): start one with `{how_to_start}`, or name another with --url"
         ) from None
     if not isinstance(answer, dict):
-        raise NotReachable(f"{url} does not answer like a broker: is this its address?")
-    if status >= 400:
+        raise NotReachable(
+            f"{url} does not answer like a {'dispatcher' if who == 'service' else who}: is this its address?"
+        )
+    if status >= 400 and ("error" in answer or not answer):
         raise DispatcherError(str(answer.get("error", f"{url} answered {status}")))
     return answer
 

@@ -16,6 +16,7 @@ from dispatcher.cli import (  # noqa: F401 - importing them adds their commands
     dead_letters_purge,
     dead_letters_replay,
     enqueue,
+    explain,
     manifest,
     prices,
     release,

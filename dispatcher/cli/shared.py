@@ -45,6 +45,7 @@ DataDirOption = Annotated[
 ]
 ExecuteOption = Annotated[bool, typer.Option("--yes", "--execute", help="Do it; without, only tell what would be.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+UrlOption = Annotated[str | None, typer.Option("--url", envvar="BURST_URL", help="The service's address.")]
 DATA_DIR_DEFAULT = Path("local-data")
 PIPE_WIDTH = 500
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from dispatcher.cli.app import app
-from dispatcher.cli.shared import DATA_DIR_DEFAULT, DataDirOption, JsonOption, told
+from dispatcher.cli.shared import DATA_DIR_DEFAULT, DataDirOption, JsonOption, UrlOption, told
 from dispatcher.render import status_line, status_view
 from dispatcher.running import find_service, get_json_now
 
@@ -21,7 +21,7 @@ from dispatcher.running import find_service, get_json_now
 @app.command()
 @told
 def status(
-    url: Annotated[str | None, typer.Option(envvar="BURST_URL", help="The service's address.")] = None,
+    url: UrlOption = None,
     data_dir: DataDirOption = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
     as_json: JsonOption = False,

@@ -86,6 +86,12 @@ class InFlight:
         """The lanes that hold anything."""
         return [Lane(key, items) for key, items in self._lanes.items() if items]
 
+    def find(self, name: str) -> Iterator[tuple[WorkItem, ItemState]]:
+        """The items that a person may mean by that name: by message id, or as ``queue/number``. Costs their number."""
+        for item_id, place in self._places.items():
+            if name in (place.item.message_id, str(item_id)):
+                yield place.item, place.state
+
     def count(self, state: ItemState) -> int:
         """How many items are there; costs their number."""
         return sum(1 for place in self._places.values() if place.state is state)

@@ -17,12 +17,14 @@ from typing import Any, ClassVar, Self
 import structlog
 
 from dispatcher import __version__
+from dispatcher.core.history import History
 from dispatcher.errors import BadConfiguration
 from dispatcher.ports import Clock, Ports
 from dispatcher.queue.config import ServiceBusConfig
 from dispatcher.queue.seen import notes_of_running
 from dispatcher.queue.service_bus import ServiceBusQueue
 from dispatcher.reconciler import Reconciler
+from dispatcher.service.answers import Answers
 from dispatcher.service.loop import CycleLoop
 from dispatcher.service.reloading import Reloader, changes_that_need_a_restart
 from dispatcher.service.signals import on_hangup, until_signalled
@@ -46,7 +48,8 @@ class Service(ABC):
         self._event_file = event_file
         self._clock_of_events = clock
         sinks = [] if event_file is None else [event_file]
-        self._events = EventHub(clock, *sinks, self._metrics, LoggedEvents())
+        self._history = History()
+        self._events = EventHub(clock, *sinks, self._metrics, self._history, LoggedEvents())
         self._queues: dict[str, ServiceBusQueue] = {}
         self._reconciler: Reconciler | None = None
         self._loop: CycleLoop | None = None
@@ -91,6 +94,9 @@ class Service(ABC):
 
     async def _start_cycles(self, ports: Ports, *, host: str, port: int) -> None:
         settings = self._settings
+        if self._event_file is not None:
+            for event, at, facts in self._event_file.latest():
+                self._history(event, at, facts)
         self._reconciler = Reconciler(settings.policy(), ports)
         self._on_stop("the reconciler", self._reconciler.close)
         self._loop = CycleLoop(
@@ -98,7 +104,15 @@ class Service(ABC):
             pause_min=settings.timing.cycle_pause_min,
             stuck_after=settings.timing.cycle_stuck_after,
         )
-        sources = Sources(self._status, self._health, self._liveness, self._readiness, self._metrics_page)
+        answers = Answers(self._reconciler, self._history)
+        sources = Sources(
+            self._status,
+            self._health,
+            self._liveness,
+            self._readiness,
+            self._metrics_page,
+            questions={"/api/explain": answers.explain},
+        )
         app = make_app(sources, probed_from_outside=not names_this_machine(host))
         self._web = await self._stack.enter_async_context(WebServer(app, host=host, port=port))
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 
-from dispatcher.core.units import to_text
+from dispatcher.core.units import from_text, to_text
 
 log = structlog.get_logger("dispatcher.events")
 
@@ -24,6 +24,7 @@ EVENT_FORMAT_VERSION = 1
 _BYTES_MAX = 256 * 1024 * 1024
 _KEPT = 3
 _LINE_BYTES_MAX = 1024 * 1024
+_LATEST_BYTES = 8 * 1024 * 1024
 _LEVELS = {
     "alarm.raised": "error",
     "attempt.closed": "info",
@@ -109,6 +110,23 @@ class EventFile:
             if self.fault is not None:
                 log.info("event_log.written_again", path=str(self._path), lost=self.failures)
             self.fault = None
+
+    def latest(self, bytes_max: int = _LATEST_BYTES) -> Iterator[tuple[str, datetime, Mapping[str, Any]]]:
+        """The last events of the file, in order, as far as they can be read; none where there is no file."""
+        try:
+            with self._path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(max(0, size - bytes_max))
+                lines = file.read(bytes_max).splitlines()
+        except OSError:
+            return
+        for line in lines:
+            try:
+                facts = json.loads(line)
+                event, at = facts.pop("event"), from_text(facts.pop("at"))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # the first line of a file, one that was cut, or one of another version
+            yield event, at, facts
 
     def close(self) -> None:
         """Lets go of the file."""

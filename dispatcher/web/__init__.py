@@ -6,7 +6,7 @@
 Decides the addresses and what they answer. Knows nothing of how anything it shows came about.
 """
 
-from dispatcher.web.app import Health, Sources, make_app, names_this_machine
+from dispatcher.web.app import Answered, Health, Sources, make_app, names_this_machine
 from dispatcher.web.server import WebServer
 
-__all__ = ["Health", "Sources", "WebServer", "make_app", "names_this_machine"]
+__all__ = ["Answered", "Health", "Sources", "WebServer", "make_app", "names_this_machine"]

@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 _INDEX = {
     "/api/status": "items, attempts, what is held and why, budgets, addresses",
+    "/api/explain": "?name=: where an item, a batch or a tenant's work is, and why; kind= says which of them it is",
     "/healthz": "200 while everything works, 503 with the reasons otherwise",
     "/livez": "200 unless something hangs that a restart can mend",
     "/readyz": "200 once the first cycle has ended and everything works; a standby is ready too",
@@ -52,6 +53,14 @@ class Health:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """An answer to a question that can be wrong or come at the wrong moment: its content and the HTTP status."""
+
+    content: Mapping[str, Any]
+    status: int = 200
+
+
+@dataclass(frozen=True)
 class Sources:
     """Where the answers come from; none of these waits."""
 
@@ -61,6 +70,10 @@ class Sources:
     """What is wrong that a restart of this process can mend, and nothing else."""
     readiness: Callable[[], Health]
     metrics: Callable[[], tuple[bytes, str]]
+    questions: Mapping[str, Callable[[Mapping[str, str]], Answered]] = field(default_factory=dict)
+    """By path: what answers a GET with its query."""
+    acts: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[Answered]]] = field(default_factory=dict)
+    """By path: what carries out a POST with its JSON body."""
 
 
 def make_app(sources: Sources, *, probed_from_outside: bool = False) -> web.Application:
@@ -96,7 +109,36 @@ def make_app(sources: Sources, *, probed_from_outside: bool = False) -> web.Appl
         "/metrics": metrics,
     }.items():
         app.router.add_get(path, handler)
+    for path, question in sources.questions.items():
+        app.router.add_get(path, _asked(question))
+    for path, act in sources.acts.items():
+        app.router.add_post(path, _acted(act))
     return app
+
+
+def _asked(question: Callable[[Mapping[str, str]], Answered]) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        answer = question(request.query)
+        return _json(answer.content, status=answer.status)
+
+    return handler
+
+
+def _acted(act: Callable[[Mapping[str, Any]], Awaitable[Answered]]) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        # A form that a web page sends needs no permission of its browser; JSON does, and it is not given.
+        if request.content_type != "application/json":
+            return _json({"error": "send the request as application/json"}, status=415)
+        try:
+            body = await request.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            return _json({"error": "the body is no JSON object"}, status=400)
+        answer = await act(body)
+        return _json(answer.content, status=answer.status)
+
+    return handler
 
 
 def names_this_machine(host: str) -> bool:

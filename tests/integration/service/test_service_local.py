@@ -270,3 +270,29 @@ def test_after_a_kill_the_next_service_starts_on_the_same_folder(
             await until(service, "/readyz", lambda answer: answer["ok"])
 
     asyncio.run(again())
+
+
+async def test_an_item_a_batch_and_a_tenant_are_explained_while_they_run_and_after_a_restart(
+    config: Path, data: Path
+) -> None:
+    async with running(config, data) as service:
+        await until(service, "/readyz", lambda answer: answer["ok"])
+        await enqueue(config, data, stdin=json.dumps({"task": "touch", "message_id": "order-17"}))
+        answer = await until(service, "/api/explain?name=order-17", lambda answer: "It is done" in json.dumps(answer))
+        assert answer["title"] == "item order-17 (task touch, tenant default)"
+        said = {section["heading"]: " ".join(section["lines"]) for section in answer["sections"]}
+        assert "the nodes had room for" in said["Why"]
+        assert (await asked(service, "/api/explain?name=default"))[1]["title"] == "tenant default"
+        status, unknown = await asked(service, "/api/explain?name=nobody")
+        assert (status, unknown["found"]) == (404, False)
+        assert (await asked(service, "/api/explain"))[0] == 400
+        assert (await asked(service, "/api/explain?name=x&kind=pod"))[0] == 400
+    async with running(config, data) as service:
+        await until(service, "/readyz", lambda answer: answer["ok"])
+        command = ["-m", "dispatcher", "explain", "order-17", "--data-dir", str(data)]
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=pipe, stderr=pipe)
+        async with asyncio.timeout(30):
+            out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        assert "the nodes had room for" in " ".join(out.decode().split())
