@@ -1,6 +1,6 @@
 """Explanations: what somebody who has never seen the program reads, situation by situation, as golden files.
 
-To write the files anew after a sentence was changed, and then read them: WRITE_GOLDEN=1 pytest tests/unit/test_explaining.py
+After a sentence was changed: WRITE_GOLDEN=1 pytest tests/unit/test_explaining.py writes the files anew; read them.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "releasing": ("core", "errors", "ports", "queue"),
     "demo": ("core", "errors", "settings", "running", "render"),
     "cli": (
-        "core", "errors", "judge", "service", "simulator", "running", "render", "client", "enqueue", "dead_letters",
-        "releasing", "demo", *EDGES,
+        "core", "errors", "judge", "explaining", "service", "simulator", "running", "render", "client", "enqueue",
+        "dead_letters", "releasing", "demo", *EDGES,
     ),
 }  # fmt: skip
 """Every room, and the rooms that it may know beside itself. A room that is not here has no place yet."""
