@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "settings": (*WHAT_EDGES_SHARE, "judge"),
     "running": ("core", "errors"),
     "render": ("core",),
+    "worker": (),
     "client": ("core", "errors", "ports", "queue", "settings"),
     "enqueue": ("core", "errors", "ports", "client", "queue"),
     "dead_letters": ("core", "errors", "ports", "queue"),

@@ -7,6 +7,7 @@ The room from the wire inwards:
     connection, session, links  the protocol state of one client; window, outcomes, confirming
                                 are what it may send and what it says of deliveries
     cbs, management             the two request/response nodes
+    door, rest, http_messages   sending by HTTP on the same port; requests become messages
     tokens, jwt_tokens          what a token is worth; those of identities
     messages                    which parts of a message the broker reads and writes
     model, queue                what Service Bus does with a message: pure, no I/O, time is an argument;

@@ -53,6 +53,8 @@ def check_token(token: str, name: str, policies: Mapping[str, AccessPolicy], now
 
 
 def _covers(audience: str, name: str) -> bool:
+    if "://" in name and "://" not in audience:  # as the REST reference writes it
+        audience = f"sb://{audience}"
     return authority_of(audience) == authority_of(name) and is_below(path_of(name), path_of(audience))
 
 

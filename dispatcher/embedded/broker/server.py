@@ -17,11 +17,13 @@ from types import TracebackType
 from typing import Self
 
 import structlog
+from aiohttp import web
 
 from .addresses import parse
 from .cbs import Authorizations
 from .config import AccessPolicy, BrokerConfig, QueueConfig, TlsFiles
 from .connection import Connection
+from .door import Door
 from .duplicates import DuplicateWindow
 from .entity import Entity
 from .errors import BrokerError
@@ -30,6 +32,7 @@ from .journal import Journal, MemoryJournal, SqliteJournal
 from .model import QueueCounts
 from .nodes import Nodes
 from .queue import Queue
+from .rest import RestSends
 from .stage import BrokerStage
 
 log = structlog.get_logger(__name__)
@@ -64,6 +67,8 @@ class Broker:
         self.config = config
         self._entities: dict[str, Entity] = {}
         self._connections: set[Connection] = set()
+        self._doors: set[Door] = set()
+        self._http: web.Server | None = None
         self._servers: list[asyncio.Server] = []
         self._journal: Journal | None = None
         self._journal_problem: str | None = None
@@ -88,6 +93,8 @@ class Broker:
         self._journal = await self._open_journal({name: queue for name, (queue, _dead) in queues.items()})
         try:
             self._make_entities(queues, self._journal)
+            rest = RestSends(self._entities, self._policies, self.config.token_issuer, self.faults, _wall_clock_ms)
+            self._http = web.Server(rest.handle, access_log=None)
             if self.config.tls_port is None:
                 self._port = await self._listen(self.config.port, context)
             else:
@@ -102,7 +109,7 @@ class Broker:
         """Opens one more door; its port. Raises BrokerError."""
         try:
             server = await asyncio.get_running_loop().create_server(
-                self._connect, self.config.host, port, backlog=1024, ssl=context
+                self._open_door, self.config.host, port, backlog=1024, ssl=context
             )
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else error
@@ -136,8 +143,14 @@ class Broker:
         """Takes leave of the clients, writes what was accepted, lets go of port and journal."""
         while self._servers:
             self._servers.pop().close()
+        for door in list(self._doors):
+            door.close()
         for connection in list(self._connections):
             connection.stop()
+        if self._http is not None:
+            self._http.pre_shutdown()
+            await self._http.shutdown(_STOP_WITHIN)
+            self._http = None
         await self._wait_for_connections()
         for entity in self._entities.values():
             entity.stop()
@@ -174,6 +187,13 @@ class Broker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    def _open_door(self) -> Door:
+        if self._http is None:
+            raise BrokerError("the broker is not running")
+        door = Door(self._connect, self._http, self._doors.discard)
+        self._doors.add(door)
+        return door
 
     def _connect(self) -> Connection:
         connection = Connection(

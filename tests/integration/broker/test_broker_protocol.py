@@ -24,7 +24,7 @@ async def test_the_whole_handshake_may_arrive_in_one_piece(broker: Broker) -> No
 
 async def test_other_protocols_are_shown_the_right_one_and_the_door(broker: Broker) -> None:
     async with Wire(broker) as wire:
-        wire.write(b"GET / HTTP/1.1\r\n\r\n")
+        wire.write(b"SSH-2.0-OpenSSH_9.2\r\n")
         assert await wire.at_end()
 
 
