@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from dispatcher.core.attempts import Attempt, Sighting
+from dispatcher.core.budgets import CREATE_SETTLES_IN
 from dispatcher.core.circuit import Circuit
 from dispatcher.core.inflight import InFlight
 from dispatcher.core.ledger import Draft, Ledger
@@ -19,9 +20,6 @@ from dispatcher.core.outcomes import Outcome, ReplyLine
 from dispatcher.core.plan import Hold
 from dispatcher.core.policy import Policy
 from dispatcher.core.work import ItemId
-
-CREATE_SETTLES_IN = timedelta(seconds=60)
-"""The API server's own limit on a request: a create sent longer ago than this will not land any more."""
 
 
 @dataclass(slots=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
@@ -29,8 +29,11 @@ from dispatcher.cluster.config import KubernetesConfig
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 JSON_PATCH = "application/json-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _JSON = "application/json"
 _RETRY_AFTER_MAX_S = 10.0
 _TRANSPORT_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ConfigException)
@@ -125,14 +128,14 @@ class Api:
         ``repeatable``: it does no harm if it happens twice, so a try without an answer is followed by another.
         """
         config = self._config
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(config.tries_max) | stop_before_delay(config.patience.total_seconds()),
-            wait=_as_the_server_asks,
-            retry=retry_if_exception_type(_TryAgain),
-            reraise=True,
-        )
         doubtful = False
-        async with self._at_once:
+        async with self._turn(f"{method} {path}") as patience_s:
+            retrying = AsyncRetrying(
+                stop=stop_after_attempt(config.tries_max) | stop_before_delay(patience_s),
+                wait=_as_the_server_asks,
+                retry=retry_if_exception_type(_TryAgain),
+                reraise=True,
+            )
             try:
                 async for attempt in retrying:
                     with attempt:
@@ -153,6 +156,25 @@ class Api:
                 self.last_failure = str(error)
                 raise
         raise NoAnswer(f"{method} {path}: no try was made")
+
+    @asynccontextmanager
+    async def _turn(self, what: str) -> AsyncGenerator[float, None]:
+        """Waits until fewer than the most requests are under way; how many seconds of the patience are left then.
+
+        Raises NoAnswer where none are: nothing was sent. A create that is begun long after it was asked for would land
+        when nobody expects it any more.
+        """
+        asked, patience_s = boottime(), self._config.patience.total_seconds()
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._at_once.acquire()
+        except TimeoutError as error:
+            self.last_failure = f"{what}: was not sent; {self._config.requests_at_once} others are waiting for answers"
+            raise NoAnswer(self.last_failure) from error
+        try:
+            yield max(0.0, patience_s - (boottime() - asked))
+        finally:
+            self._at_once.release()
 
     async def _once(
         self, method: str, path: str, query: Mapping[str, str] | None, body: Any, content_type: str, accept: str
@@ -297,15 +319,18 @@ def _words(error: BaseException) -> str:
 
 
 async def pages(
-    api: Api, path: str, query: Mapping[str, str], page_size: int
-) -> tuple[Sequence[Mapping[str, Any]], str]:
-    """All items of a consistent list and the version it was read at: resourceVersion is unset, every page counts.
+    api: Api, path: str, query: Mapping[str, str], page_size: int, read: Callable[[Mapping[str, Any]], T]
+) -> tuple[list[T], str]:
+    """What ``read`` makes of all items of a consistent list, and the version it was read at: resourceVersion is unset,
+    every page counts.
 
-    A list that breaks off or has expired is begun anew, once. Raises NoAnswer where that does not help either.
+    Each page is read before the next is asked for, so that no more than one is held as the server wrote it. A list that
+    breaks off or has expired is begun anew, once. Raises NoAnswer where that does not help either, and what ``read``
+    raises.
     """
     for last_try in (False, True):
         try:
-            return await _pages(api, path, query, page_size)
+            return await _pages(api, path, query, page_size, read)
         except _Expired as error:
             if last_try:
                 raise NoAnswer(f"list {path}: {error}") from error
@@ -317,9 +342,9 @@ class _Expired(Exception):
 
 
 async def _pages(
-    api: Api, path: str, query: Mapping[str, str], page_size: int
-) -> tuple[Sequence[Mapping[str, Any]], str]:
-    items: list[Mapping[str, Any]] = []
+    api: Api, path: str, query: Mapping[str, str], page_size: int, read: Callable[[Mapping[str, Any]], T]
+) -> tuple[list[T], str]:
+    items: list[T] = []
     token = ""
     while True:
         page = {**query, "limit": str(page_size)}
@@ -330,7 +355,7 @@ async def _pages(
             raise _Expired(reply.text)
         if not reply.ok:
             raise NoAnswer(f"list {path}: {reply.status} {reply.text}")
-        items += reply.body.get("items") or ()
+        items += map(read, reply.body.get("items") or ())
         metadata = reply.body["metadata"]
         token = metadata.get("continue", "")
         if not token:

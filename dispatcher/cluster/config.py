@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from dispatcher.core.budgets import CREATE_SETTLES_IN
 from dispatcher.core.jobs import JobShape, manifest
 from dispatcher.core.units import Resources
 from dispatcher.core.work import Placement, Task
@@ -57,7 +58,10 @@ class KubernetesConfig:
     request_timeout: timedelta = timedelta(seconds=10)
     """How long one try of a request may take, here and at the API server."""
     patience: timedelta = timedelta(seconds=25)
-    """How long one request may take with all its tries and the waits that the API server asked for."""
+    """How long a request may wait for its turn and take with its tries and the waits that the API server asked for.
+
+    No try is begun later, so that a create lands within this and one ``request_timeout``, or never.
+    """
     tries_max: int = 5
     page_size: int = 500
     """Jobs or pods in one page of a list."""
@@ -91,6 +95,11 @@ class KubernetesConfig:
         if not self.lease_retry < self.lease_renew_deadline < self.lease_duration:
             mistakes.append(
                 "lease_duration: the retry must be shorter than the renew deadline, and that than the duration"
+            )
+        if self.patience + self.request_timeout > CREATE_SETTLES_IN:
+            seconds = f"{CREATE_SETTLES_IN.total_seconds():g} s"
+            mistakes.append(
+                f"patience: it and request_timeout must be {seconds} together at most, so that a create lands in time"
             )
         if self.requests_per_second < 1:
             mistakes.append("requests_per_second: must be at least 1")

@@ -7,6 +7,7 @@ namespace. Knows nothing of what follows from anything.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,7 @@ class Mirror:
         self._pods_new: set[str] = set()
         self._jobs_gone: set[str] = set()
         self._pods_gone: set[str] = set()
+        self._pods_of_job: Counter[str] = Counter()
         self._parting: dict[str, PodSeen] = {}
         """The last state of pods that went before anybody had asked for it: one may have succeeded."""
         self._first = True
@@ -144,6 +146,10 @@ class Mirror:
         row = self._pods.get(uid)
         return None if row is None else row.namespace
 
+    def has_pods_of(self, job: str) -> bool:
+        """Whether pods of that Job are there, as far as seen."""
+        return job in self._pods_of_job
+
     # --- what the shelves tell --------------------------------------------------------------------------------------
 
     def _job_changed(self, uid: str, before: _JobRow | None, after: _JobRow | None) -> None:
@@ -162,6 +168,12 @@ class Mirror:
 
     def _pod_changed(self, uid: str, before: _PodRow | None, after: _PodRow | None) -> None:
         self._rooms.pod(before.takes if before else None, after.takes if after else None)
+        if before is None and after is not None:
+            self._pods_of_job[after.seen.job] += 1
+        elif before is not None and after is None:
+            self._pods_of_job[before.seen.job] -= 1
+            if not self._pods_of_job[before.seen.job]:
+                del self._pods_of_job[before.seen.job]
         if after is not None:
             self._pods[uid] = after
             self._pods_new.add(uid)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dispatcher.core.jobs import LABEL_MANAGED_BY
+from dispatcher.core.jobs import LABEL_JOB, LABEL_MANAGED_BY
 
 MANAGED_BY = "burst-dispatcher"
 LABEL_INSTANCE = "burst-dispatcher.io/instance"
@@ -54,6 +54,11 @@ def labels(instance: str, **more: str) -> dict[str, str]:
 def ours(instance: str) -> dict[str, str]:
     """The query for what is ours."""
     return {"labelSelector": f"{LABEL_INSTANCE}={instance}"}
+
+
+def pods_of_job(instance: str, job: str) -> dict[str, str]:
+    """The query for the pods of one of our Jobs."""
+    return {"labelSelector": f"{LABEL_INSTANCE}={instance},{LABEL_JOB}={job}"}
 
 
 def records_of(instance: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -34,7 +34,9 @@ _SHORT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept(Generic[V]):
+class Kept(Generic[V]):
+    """What is kept of an object, and the version that it was read from."""
+
     version: str
     value: V
 
@@ -45,7 +47,7 @@ class Shelf(Generic[V]):
     def __init__(self, read: Callable[[Raw], V | None], changed: Change[V]) -> None:
         self._read = read
         self._changed = changed
-        self._kept: dict[str, _Kept[V]] = {}
+        self._kept: dict[str, Kept[V]] = {}
         self._gone: dict[str, None] = {}
         """Uids that were deleted, in order: an event that comes late must not bring them back."""
 
@@ -56,12 +58,16 @@ class Shelf(Generic[V]):
         """All that is kept."""
         return [kept.value for kept in self._kept.values()]
 
-    def replace_all(self, items: list[Raw]) -> None:
+    def read(self, raw: Raw) -> tuple[str, Kept[V] | None]:
+        """An object's uid and what is to be kept of it, if anything; puts nothing on the shelf."""
+        metadata, value = raw["metadata"], self._read(raw)
+        return metadata["uid"], None if value is None else Kept(metadata["resourceVersion"], value)
+
+    def replace_all(self, items: Sequence[tuple[str, Kept[V] | None]]) -> None:
         """Takes a whole list: what is not in it is gone."""
-        listed = set()
-        for raw in items:
-            listed.add(raw["metadata"]["uid"])
-            self._put(raw)
+        listed = {uid for uid, _ in items}
+        for uid, kept in items:
+            self._put(uid, kept)
         for uid in [uid for uid in self._kept if uid not in listed]:
             self._drop(uid)
 
@@ -71,14 +77,14 @@ class Shelf(Generic[V]):
         if uid in self._gone:
             return
         if kind == "DELETED":
-            self._put(raw, only_if_known=True)  # its last state, before it goes
+            if uid in self._kept:
+                self._put(*self.read(raw))  # its last state, before it goes
             self._drop(uid)
-        elif not self._is_older(raw):
-            self._put(raw)
+        elif not self._is_older(uid, raw["metadata"]["resourceVersion"]):
+            self._put(*self.read(raw))
 
-    def _is_older(self, raw: Raw) -> bool:
-        kept = self._kept.get(raw["metadata"]["uid"])
-        version = raw["metadata"]["resourceVersion"]
+    def _is_older(self, uid: str, version: str) -> bool:
+        kept = self._kept.get(uid)
         # Versions of one kind can be compared as numbers (so they say since 1.35, and have always been).
         return (
             kept is not None
@@ -87,21 +93,16 @@ class Shelf(Generic[V]):
             and int(version) < int(kept.version)
         )  # fmt: skip
 
-    def _put(self, raw: Raw, *, only_if_known: bool = False) -> None:
-        metadata = raw["metadata"]
-        uid = metadata["uid"]
+    def _put(self, uid: str, kept: Kept[V] | None) -> None:
         before = self._kept.get(uid)
-        if before is None and only_if_known:
-            return
-        value = self._read(raw)
-        if value is None:
+        if kept is None:
             if before is not None:
                 self._drop(uid)
             return
         self._gone.pop(uid, None)
-        self._kept[uid] = _Kept(metadata["resourceVersion"], value)
-        if before is None or before.value != value:
-            self._changed(uid, None if before is None else before.value, value)
+        self._kept[uid] = kept
+        if before is None or before.value != kept.value:
+            self._changed(uid, None if before is None else before.value, kept.value)
 
     def _drop(self, uid: str) -> None:
         kept = self._kept.pop(uid, None)
@@ -233,8 +234,8 @@ class Reflector(Generic[V]):
             await asyncio.wait({watching})
 
     async def _list(self) -> None:
-        items, version = await pages(self._api, self._path, self._query, self._config.page_size)
-        self._shelf.replace_all(list(items))
+        items, version = await pages(self._api, self._path, self._query, self._config.page_size, self._shelf.read)
+        self._shelf.replace_all(items)
         self._version = version
         self.lists += 1
         spread = random.uniform(0.9, 1.1)  # noqa: S311

@@ -47,7 +47,7 @@ RIGHTS: tuple[Right, ...] = (
     Right(Where.OWN, "coordination.k8s.io", "leases", ("create", "get", "update"), "who leads"),
     Right(Where.TASKS, "", "configmaps", ("create", "get", "list", "patch", "delete"), "records"),
     Right(Where.TASKS, "batch", "jobs", ("create", "get", "list", "watch", "patch", "delete"), "Jobs"),
-    Right(Where.TASKS, "", "pods", ("delete",), "pods of our Jobs"),
+    Right(Where.TASKS, "", "pods", ("delete", "deletecollection"), "pods of our Jobs"),
     Right(Where.TASKS, "", "pods", ("get",), "the end of a failed pod's log", "log"),
     Right(Where.CLUSTER, "", "nodes", ("list", "watch"), "what nodes have"),
     Right(Where.CLUSTER, "", "pods", ("list", "watch"), "pods of our Jobs, and what those of others take of the nodes"),

@@ -146,16 +146,16 @@ class ConfigMapStore:
     async def list_records(self) -> Sequence[StoredRecord]:
         """All records of all namespaces of ours, consistent, all pages. Raises LookFailed."""
 
-        async def of(namespace: str) -> Sequence[Mapping[str, Any]]:
-            query = paths.records_of(self._config.instance)
-            items, _ = await pages(self._api, paths.config_maps(namespace), query, self._config.records_page_size)
-            return items
+        async def of(namespace: str) -> Sequence[StoredRecord]:
+            query, size = paths.records_of(self._config.instance), self._config.records_page_size
+            records, _ = await pages(self._api, paths.config_maps(namespace), query, size, self._record)
+            return records
 
         try:
             found = await writing.each(self._namespaces(), of)
         except NoAnswer as error:
             raise LookFailed(str(error)) from error
-        return [self._record(raw) for items in found for raw in items]
+        return [record for records in found for record in records]
 
     async def replace_annotations(self, name: str, version: str, annotations: Annotations) -> tuple[Answer, str]:
         """Replaces annotations if the record still has that version; the text is the new version, or why not."""

@@ -79,12 +79,19 @@ async def mark(api: Api, path: str, uid: str, *, background: bool = False) -> An
     return answer_of_delete(reply)
 
 
-async def let_go(api: Api, path: str, uid: str, *, background: bool = False) -> Answer:
-    """Deletes by uid and then takes our finalizer off, so that at no moment it stands unmarked and unprotected."""
+async def let_go(
+    api: Api, path: str, uid: str, *, background: bool = False, once_marked: Callable[[], Awaitable[None]] | None = None
+) -> Answer:
+    """Deletes by uid and then takes our finalizer off, so that at no moment it stands unmarked and unprotected.
+
+    ``once_marked`` is done in between, where the finalizer still keeps the object.
+    """
     try:
         reply = await delete(api, path, uid, query={"propagationPolicy": "Background"} if background else None)
         if not reply.ok:
             return answer_of_delete(reply)
+        if once_marked is not None and (reply.body.get("metadata") or {}).get("uid") == uid:
+            await once_marked()
         return await _take_finalizer_off(api, path, uid, reply)
     except NoAnswer as error:
         log.warning("api.no_answer", error=str(error))

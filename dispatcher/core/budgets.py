@@ -27,9 +27,10 @@ from dispatcher.core.windows import BusinessHours, Window, WindowKind, windows_t
 
 LAUNCH_SEND = timedelta(seconds=30)
 """How long after its entry was written a Job's create may still be sent."""
-LAUNCH_GRACE = LAUNCH_SEND + timedelta(seconds=60)
-"""From the writing of an entry to the latest instant at which its Job can come to exist: the API server's own limit
-on a request is 60 s."""
+CREATE_SETTLES_IN = timedelta(seconds=60)
+"""How long after it was begun a create may still land: with all its tries, and the API server's own limit on each."""
+LAUNCH_GRACE = LAUNCH_SEND + CREATE_SETTLES_IN
+"""From the writing of an entry to the latest instant at which its Job can come to exist, whoever sends the create."""
 CLOCK_ERROR = timedelta(seconds=5)
 """How far our clock and the bill's may be apart."""
 

@@ -32,7 +32,7 @@ from dispatcher.core.retries import Tries
 from dispatcher.core.units import NO_MONEY
 from dispatcher.core.work import Placement
 from dispatcher.errors import DispatcherError
-from dispatcher.memory import CREATE_SETTLES_IN, Memory, Tallies
+from dispatcher.memory import Memory, Tallies
 from dispatcher.ports import Answer, Created, Ports
 from dispatcher.stages import bookkeeping, records, watching
 
@@ -289,12 +289,8 @@ async def _look_for_opened(memory: Memory, ports: Ports) -> None:
 
 
 async def _renew_or_cancel(memory: Memory, ports: Ports, attempt: Attempt, now: datetime) -> None:
-    since = max(memory.took_over_at, attempt.last_create_at or memory.took_over_at)
-    lands_until = memory.ledger.entries[attempt.name].written + LAUNCH_GRACE
-    if now - since < CREATE_SETTLES_IN and now < lands_until:
-        # A create of this leader, or of the one before, may still land. The second bound is that of all leaders
-        # together: where they follow each other faster than one create settles, the first would never be over.
-        return
+    if now < memory.ledger.entries[attempt.name].written + LAUNCH_GRACE:
+        return  # a create of this leader, or of one before, may still land: docs/decisions/0006
     try:
         memory.draft.renew(attempt.name, now)
         attempt.create_unknown = False  # none of before can land any more

@@ -24,7 +24,7 @@
   verbs: [create, get, list, watch, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [delete]
+  verbs: [delete, deletecollection]
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]

@@ -89,7 +89,8 @@ def verb_of(seen: Seen, own: str, tasks: str) -> tuple[str, str, str] | None:
     if seen.method == "GET":
         verb = "get" if name else "watch" if seen.is_watch else "list"
     else:
-        verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[seen.method]
+        delete = "delete" if name else "deletecollection"
+        verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": delete}[seen.method]
     assert namespace in (own, tasks, "")
     if resource == "pods" and verb in ("list", "watch"):
         namespace = ""  # the right for the whole cluster covers it

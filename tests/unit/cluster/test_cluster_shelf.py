@@ -18,27 +18,31 @@ def shelf() -> tuple[Shelf[str], Told]:
     return Shelf(lambda raw: raw["value"] or None, lambda uid, before, after: told.append((uid, before, after))), told
 
 
+def lists(kept: Shelf[str], *things: dict[str, Any]) -> None:
+    kept.replace_all([kept.read(each) for each in things])
+
+
 def test_a_list_replaces_everything_and_tells_the_difference() -> None:
     kept, told = shelf()
-    kept.replace_all([thing("1", 1), thing("2", 1)])
+    lists(kept, thing("1", 1), thing("2", 1))
     told.clear()
-    kept.replace_all([thing("2", 5, "b"), thing("3", 4)])
+    lists(kept, thing("2", 5, "b"), thing("3", 4))
     assert told == [("2", "a", "b"), ("3", None, "a"), ("1", "a", None)]
     assert sorted(kept.values()) == ["a", "b"]
 
 
 def test_what_stays_the_same_is_not_told() -> None:
     kept, told = shelf()
-    kept.replace_all([thing("1", 1)])
+    lists(kept, thing("1", 1))
     told.clear()
     kept.take("MODIFIED", thing("1", 2))
-    kept.replace_all([thing("1", 3)])
+    lists(kept, thing("1", 3))
     assert told == []
 
 
 def test_an_event_that_is_older_than_what_is_known_is_passed_over() -> None:
     kept, _ = shelf()
-    kept.replace_all([thing("1", 10, "new")])
+    lists(kept, thing("1", 10, "new"))
     kept.take("MODIFIED", thing("1", 9, "old"))
     assert kept.values() == ["new"]
     kept.take("MODIFIED", thing("1", 100, "newest"))
