@@ -1,7 +1,7 @@
 """The dispatcher on a real Kubernetes control plane, side by side with what people use instead, in one run.
 
     python bench/cluster.py [--pods 10000] [--parallelism 250] [--single 1000] [--items 100] [--watched 20000]
-                            [--rounds 1] [--only zero five] [--requests]
+                            [--rounds 1] [--only zero five] [--requests] [--write]
 
   five, zero   N pods that run for 5 s, or for 0 s, at a parallelism: one bare Indexed Job made by kubectl, until it is
                Complete; and the dispatcher, from the first send until the last item is settled, turn about
@@ -27,132 +27,22 @@ import math
 import os
 import platform
 import random
-import re
-import ssl
 import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-from cluster_world import INSTANCE, NODES, PATIENCE_SECONDS, PODS_ON_NODE, REQUESTS, TASKS, World, a_world, bare_job
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+import cluster_figures as figures
+from cluster_crowd import watch_a_crowd
+from cluster_figures import Figure
+from cluster_measuring import Run, a_session, console, each, followed, measured, until_empty, watched
+from cluster_world import NODES, PATIENCE_SECONDS, PODS_ON_NODE, TASKS, World, a_world, bare_job
 
 from dispatcher.cluster import paths
-from dispatcher.core.jobs import LABEL_JOB
-from testbed.behaviour import told
-from testbed.control_plane import Node
 
-SECTIONS = ("five", "zero", "single", "reaction", "paced", "watched")
-AT_ONCE = 32
-"""Requests under way together of those who make one Job for each item, and of the bench itself."""
-STALLED_SECONDS = 300.0
-CROWD_NODE = "crowd"
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
-
-console = Console(highlight=False, soft_wrap=True)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One side of a comparison."""
-
-    items: int
-    seconds: float
-    processor: dict[str, float]
-    """Seconds by process."""
-    requests: Counter[str]
-    """What the API server was asked for, by verb and kind, by anybody."""
-
-    @property
-    def rate(self) -> float:
-        """Items a second."""
-        return self.items / self.seconds
-
-
-@asynccontextmanager
-async def a_session(world: World) -> AsyncIterator[aiohttp.ClientSession]:
-    """Connections to the API server, as the administrator."""
-    tls = ssl.create_default_context(cafile=str(world.plane.ca_file))
-    headers = {"Authorization": f"Bearer {world.plane.admin_token}"}
-    connector = aiohttp.TCPConnector(ssl=tls, limit=2 * AT_ONCE)
-    async with aiohttp.ClientSession(world.plane.url, connector=connector, headers=headers) as session:
-        yield session
-
-
-async def watched(session: aiohttp.ClientSession, path: str) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
-    """The events of a collection from now on: first one that says that the watch stands."""
-    async with session.get(path, params={"limit": "1"}) as response:
-        version = (await response.json())["metadata"]["resourceVersion"]
-    query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "3600"}
-    timeout = aiohttp.ClientTimeout(total=None)
-    async with session.get(path, params=query, timeout=timeout) as response:
-        response.raise_for_status()
-        yield "STANDS", {}
-        rest = b""
-        async for chunk in response.content.iter_any():
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
-                event = json.loads(line)
-                yield event["type"], event["object"]
-
-
-async def each(count: int, act: Callable[[int], Awaitable[None]]) -> None:
-    """The act for every number, a few at a time."""
-    numbers = iter(range(count))
-
-    async def work() -> None:
-        for number in numbers:
-            await act(number)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(AT_ONCE):
-            group.create_task(work())
-
-
-async def followed(what: str, total: int, count: Callable[[], Awaitable[int]], every: float = 0.25) -> None:
-    """Shows progress until the count is the total. Raises TimeoutError where it does not move any more."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    moved, last = time.monotonic(), -1
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task(what, total=total)
-        while (now := await count()) < total:
-            if now != last:
-                moved, last = time.monotonic(), now
-            if time.monotonic() - moved > STALLED_SECONDS:
-                raise TimeoutError(f"{what}: stands at {now} of {total} for {STALLED_SECONDS:.0f} s")
-            progress.update(bar, completed=now)
-            await asyncio.sleep(every)
-
-
-async def measured(world: World, items: int, work: Awaitable[None]) -> Run:
-    """How long it takes, and whose processor time."""
-    requests = await requests_so_far(world)
-    before, start = world.processor_seconds(), time.monotonic()
-    await work
-    seconds, after = time.monotonic() - start, world.processor_seconds()
-    return Run(
-        items,
-        seconds,
-        {name: after[name] - before[name] for name in before},
-        await requests_so_far(world) - requests,
-    )
-
-
-async def requests_so_far(world: World) -> Counter[str]:
-    """How many requests the API server has answered, by verb and kind."""
-    found = Counter[str]()
-    for line in str(await world.plane.api.get("/metrics")).splitlines():
-        if line.startswith("apiserver_request_total{"):
-            told = dict(_LABEL.findall(line))
-            kind = "/".join(part for part in (told["resource"], told["subresource"]) if part)
-            found[f"{told['verb']} {kind}"] += int(float(line.rsplit(" ", 1)[1]))
-    return found
+GO_MODULE = Path(__file__).parents[1] / "testbed" / "controlplane" / "go.mod"
 
 
 # --- throughput -----------------------------------------------------------------------------------------------------
@@ -270,31 +160,15 @@ async def until_idle(world: World) -> None:
     await followed("the dispatcher clears away", 1, idle)
 
 
-async def until_empty(world: World, path: str) -> None:
-    """Returns when nothing is there any more: what one side leaves must not slow the other one down."""
-
-    async def gone() -> int:
-        found = await world.plane.api.get(path, limit="1")
-        return int(not found["items"])
-
-    await followed("pods are collected", 1, gone, every=0.5)
-
-
 def tell_runs(title: str, sides: dict[str, Run], aim: float, of: str, requests: bool) -> None:
     """Rates, their ratio, and processor milliseconds an item by process."""
-    ours = sides["dispatcher"]
     console.print(f"  {title}")
     for name, run in sides.items():
-        used = {process: seconds * 1000 / run.items for process, seconds in run.processor.items()}
-        apart = sum(value for process, value in used.items() if process != "broker")
-        shares = ", ".join(f"{process.removeprefix('kube-')} {value:.1f}" for process, value in used.items())
-        console.print(
-            f"    {name:20} {run.seconds:7.1f} s {run.rate:7.1f} items/s   {apart:5.1f} CPU-ms an item: {shares}"
-        )
+        console.print(f"    {name:20} {run.seconds:7.1f} s   {figures.words_of(run)}")
         if requests:
-            most = ", ".join(f"{what} {count / run.items:.2f}" for what, count in run.requests.most_common(16))
+            most = ", ".join(f"{what} {count / run.items:.2f}" for what, count in run.requests.most_common(20))
             console.print(f"      requests an item: {most}")
-    console.print(f"    dispatcher / {of}: {ours.rate / sides[of].rate:.2f} (aim {aim:g})")
+    console.print(f"    dispatcher / {of}: {sides['dispatcher'].rate / sides[of].rate:.2f} (aim {aim:g})")
 
 
 # --- reaction -------------------------------------------------------------------------------------------------------
@@ -325,144 +199,83 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(math.ceil(share * len(values)), 1) - 1]
 
 
-# --- a crowd --------------------------------------------------------------------------------------------------------
-
-
-def one_of_the_crowd(world: World, number: int) -> tuple[str, dict[str, Any]]:
-    """A pod that runs for ever; every second one carries the dispatcher's labels."""
-    ours = number % 2 == 0
-    namespace = world.tasks if ours else world.bare
-    labels = paths.labels(INSTANCE, **{LABEL_JOB: f"burst-crowd{number}-1"}) if ours else {"app": "others"}
-    annotations = {**told(run_seconds="never"), "batch.kubernetes.io/job-completion-index": "0"}
-    container = {"name": "worker", "image": "bench/none:1", "resources": {"requests": REQUESTS}}
-    metadata = {"name": f"crowd-{number}", "labels": labels, "annotations": annotations}
-    spec = {"nodeName": CROWD_NODE, "restartPolicy": "Never", "containers": [container]}
-    return namespace, {"metadata": metadata, "spec": spec}
-
-
-def lists(requests: Counter[str]) -> int:
-    """How many of them were lists of pods and Jobs."""
-    return requests["LIST pods"] + requests["LIST jobs"]
-
-
-async def watch_a_crowd(world: World, pods: int, changes: int) -> None:
-    """Fills the cluster, looks at the idle dispatcher, then changes pods one after another."""
-    await world.plane.create_nodes(Node(CROWD_NODE, "10000", "4Ti", pods + 10))
-    empty = world.service.memory_info().rss
-    created = 0
-    async with a_session(world) as session:
-
-        async def create(number: int) -> None:
-            nonlocal created
-            namespace, pod = one_of_the_crowd(world, number)
-            async with session.post(paths.pods(namespace), json=pod) as response:
-                response.raise_for_status()
-            created += 1
-
-        async def count() -> int:
-            return created
-
-        creating = asyncio.create_task(each(pods, create))
-        await followed("pods are created", pods, count)
-        await creating
-
-        async def running() -> int:
-            found = await world.plane.api.get(
-                "/api/v1/pods", fieldSelector="spec.nodeName=" + CROWD_NODE + ",status.phase=Pending", limit="1"
-            )
-            return int(not found["items"])
-
-        await followed("pods begin to run", 1, running, every=1.0)
-        await settle_down(world)
-        rss = world.service.memory_info().rss
-        quiet = await measured(world, 1, asyncio.sleep(20))
-
-        async def change(number: int) -> None:
-            namespace, pod = one_of_the_crowd(world, number % pods)
-            path = paths.pods(namespace, pod["metadata"]["name"])
-            patch = {"metadata": {"annotations": {"bench/changed": str(number)}}}
-            headers = {"Content-Type": "application/merge-patch+json"}
-            async with session.patch(path, json=patch, headers=headers) as response:
-                response.raise_for_status()
-
-        async def work() -> None:
-            await each(changes, change)
-            await settle_down(world, seconds=1.0)
-
-        run = await measured(world, changes, work())
-    idle = quiet.processor["dispatcher"] / quiet.seconds
-    spent = run.processor["dispatcher"] - idle * run.seconds
-    console.print(f"  {pods} pods running, half of them the dispatcher's")
-    console.print(
-        f"    memory {rss / 2**20:.0f} MiB, {(rss - empty) / pods / 1024:.1f} KiB a pod more than without them"
-    )
-    apiserver = quiet.processor["kube-apiserver"] / quiet.seconds
-    console.print(f"    idle: {idle * 100:.1f} % of a core (API server {apiserver * 100:.1f} %)")
-    console.print(f"    one change: {spent / changes * 1e6:.0f} CPU-us ({changes} changes, {run.rate:.0f} a second)")
-    listed = lists(quiet.requests + run.requests)
-    console.print(f"    lists of pods and Jobs in {quiet.seconds + run.seconds:.0f} s, by anybody: {listed}")
-
-
-async def settle_down(world: World, seconds: float = 3.0) -> None:
-    """Returns when the dispatcher has caught up: it uses little processor time for so long."""
-
-    async def calm() -> int:
-        before = sum(world.service.cpu_times()[:2])
-        await asyncio.sleep(seconds)
-        return int(sum(world.service.cpu_times()[:2]) - before < 0.2 * seconds)
-
-    await followed("the dispatcher catches up", 1, calm)
-
-
 # --- all of it ------------------------------------------------------------------------------------------------------
 
 
-async def run(options: argparse.Namespace) -> None:
+async def run(options: argparse.Namespace) -> list[Figure]:
     """Every section that was asked for."""
-    sections = options.only or SECTIONS
+    sections = options.only or figures.ORDER
+    found: list[Figure] = []
+
+    async def add(section: Awaitable[Figure]) -> None:
+        before = os.getloadavg()[0]
+        found.append(replace(await section, load=f"{before:.1f} to {os.getloadavg()[0]:.1f}"))
+
     with tempfile.TemporaryDirectory() as name:
         if set(sections) - {"paced", "watched"}:
-            async with a_world(Path(name) / "first", options.parallelism, options.gogc) as world:
-                await compare(world, options, sections)
+            async with a_world(
+                Path(name) / "first", options.parallelism, options.gogc, profile=options.profile
+            ) as world:
+                for section in figures.ORDER:
+                    if section in sections and section in IN_ONE_WORLD:
+                        await add(IN_ONE_WORLD[section](world, options))
         if "paced" in sections:
             async with a_world(Path(name) / "paced", options.parallelism, options.gogc, controller_qps=None) as world:
-                await compare_with_single_jobs(world, options.paced, options.requests)
+                await add(beside_single_jobs(world, "paced", options.paced, options))
         if "watched" in sections:
             async with a_world(Path(name) / "second", options.parallelism, 100) as world:
-                await watch_a_crowd(world, options.watched, min(options.watched, 5000))
+                await add(watch_a_crowd(world, options.watched, min(options.watched // 2, 5000)))
+    return found
 
 
-async def compare(world: World, options: argparse.Namespace, sections: Sequence[str]) -> None:
-    """All but the crowd."""
-    for name, aim in (("five", 0.9), ("zero", 0.75)):
-        if name not in sections:
-            continue
-        for number in range(options.rounds):
-            sides: dict[str, Run] = {}
-            for side in ("bare Job", "dispatcher") if number % 2 == 0 else ("dispatcher", "bare Job"):
-                if side == "bare Job":
-                    sides[side] = await by_bare_job(world, name, options.pods, options.parallelism)
-                else:
-                    sides[side] = await by_dispatcher(world, name, options.pods)
-            title = f"{options.pods} pods of {TASKS[name]:g} s, {options.parallelism} at once"
-            tell_runs(title, sides, aim, "bare Job", options.requests)
-    if "single" in sections:
-        await compare_with_single_jobs(world, options.single, options.requests)
-    if "reaction" in sections:
-        await until_idle(world)
-        found = await reactions(world, options.items, random.Random(options.seed))  # noqa: S311 - no secret
-        p50, p99 = percentile(found, 0.5), percentile(found, 0.99)
-        console.print(f"  send to sight of the Job, idle service, {options.items} items one after another")
-        console.print(f"    p50 {p50:.0f} ms (aim 250), p99 {p99:.0f} ms (aim 1000), most {max(found):.0f} ms")
+async def beside_a_bare_job(world: World, name: str, aim: float, options: argparse.Namespace) -> Figure:
+    """Turn about, as often as was asked for; of several rounds the one with the middle ratio counts."""
+    rounds: list[dict[str, Run]] = []
+    title = f"{options.pods:,} pods of {TASKS[name]:g} s, {options.parallelism} at once"
+    for number in range(options.rounds):
+        sides: dict[str, Run] = {}
+        for side in ("bare Job", "dispatcher") if number % 2 == 0 else ("dispatcher", "bare Job"):
+            if side == "bare Job":
+                sides[side] = await by_bare_job(world, name, options.pods, options.parallelism)
+            else:
+                sides[side] = await by_dispatcher(world, name, options.pods)
+        tell_runs(title, sides, aim, "bare Job", options.requests)
+        rounds.append(sides)
+    rounds.sort(key=lambda sides: sides["dispatcher"].rate / sides["bare Job"].rate)
+    middle = rounds[(len(rounds) - 1) // 2]
+    size = title if len(rounds) == 1 else f"{title}, the middle one of {len(rounds)} rounds"
+    return figures.compared(name, size, middle, "bare Job", aim)
 
 
-async def compare_with_single_jobs(world: World, items: int, requests: bool) -> None:
+async def beside_single_jobs(world: World, section: str, items: int, options: argparse.Namespace) -> Figure:
     """One Job for each item, then the dispatcher."""
     single = await by_single_jobs(world, items)
     ours = await by_dispatcher(world, "zero", items)
     pace = world.plane.options.controller_qps or "Kubernetes' own 20"
-    title = f"{items} pods of 0 s, controllers at {pace} requests a second at most"
-    tell_runs(title, {"one Job an item": single, "dispatcher": ours}, 5, "one Job an item", requests)
+    sides = {"one Job an item": single, "dispatcher": ours}
+    title = f"{items:,} pods of 0 s, controllers at {pace} requests a second at most"
+    tell_runs(title, sides, 5, "one Job an item", options.requests)
+    return figures.compared(section, title, sides, "one Job an item", 5)
+
+
+async def react(world: World, options: argparse.Namespace) -> Figure:
+    """One item after another on an idle service."""
+    await until_idle(world)
+    found = await reactions(world, options.items, random.Random(options.seed))  # noqa: S311 - no secret
+    p50, p99 = percentile(found, 0.5), percentile(found, 0.99)
+    told = f"p50 {p50:.0f} ms, p99 {p99:.0f} ms, most {max(found):.0f} ms"
+    console.print(f"  send to sight of the Job, idle service, {options.items} items one after another")
+    console.print(f"    {told} (aim: p50 250 ms, p99 1000 ms)")
+    return Figure("reaction", f"{options.items:,} items, one after another", told, "p50 250 ms, p99 1 s")
+
+
+IN_ONE_WORLD: dict[str, Callable[[World, argparse.Namespace], Awaitable[Figure]]] = {
+    "five": lambda world, options: beside_a_bare_job(world, "five", 0.9, options),
+    "zero": lambda world, options: beside_a_bare_job(world, "zero", 0.75, options),
+    "single": lambda world, options: beside_single_jobs(world, "single", options.single, options),
+    "reaction": react,
+}
+"""The sections that share a control plane."""
 
 
 def main() -> None:
@@ -478,17 +291,29 @@ def main() -> None:
     parser.add_argument("--gogc", type=int, default=400, help="of the control plane, but for the crowd's")
     parser.add_argument("--requests", action="store_true", help="also what the API server was asked for, for an item")
     parser.add_argument("--seed", type=int, default=1, help="for the pauses between items")
-    parser.add_argument("--only", nargs="*", choices=SECTIONS, help="these sections alone")
+    parser.add_argument("--only", nargs="*", choices=figures.ORDER, help="these sections alone")
+    parser.add_argument(
+        "--profile", type=Path, help="a file for the dispatcher's profile (cProfile), but for paced and watched"
+    )
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/performance.md")
     options = parser.parse_args()
     if options.parallelism > NODES * PODS_ON_NODE:
         parser.error(f"--parallelism: at most {NODES * PODS_ON_NODE}, what the nodes hold")
-    console.print(
-        f"Kubernetes of the testbed, GOGC={options.gogc}, Python {platform.python_version()}, {platform.system()} "
-        f"{platform.release()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; default settings, "
-        f"parallelism {options.parallelism}"
+    conditions = (
+        f"Kubernetes {kubernetes_version()} of the testbed, GOGC={options.gogc}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.release()}, {os.cpu_count()} cores, all on this machine; default settings."
     )
-    asyncio.run(run(options))
+    console.print(f"{conditions} Load {os.getloadavg()[0]:.1f}")
+    found = asyncio.run(run(options))
     console.print(f"load at the end {os.getloadavg()[0]:.1f}")
+    if options.write:
+        figures.write(found, conditions)
+
+
+def kubernetes_version() -> str:
+    """The one that the testbed is built from."""
+    [line] = [line for line in GO_MODULE.read_text().splitlines() if line.startswith("\tk8s.io/kubernetes v")]
+    return line.split()[1].removeprefix("v")
 
 
 if __name__ == "__main__":

@@ -86,8 +86,13 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(folder: Path, parallelism: int, gogc: int, controller_qps: int | None = 2000) -> AsyncIterator[World]:
-    """Starts it all; ends it all. ``controller_qps``: as in the testbed; None is Kubernetes' own."""
+async def a_world(
+    folder: Path, parallelism: int, gogc: int, controller_qps: int | None = 2000, profile: Path | None = None
+) -> AsyncIterator[World]:
+    """Starts it all; ends it all. ``controller_qps``: as in the testbed; None is Kubernetes' own.
+
+    ``profile``: where the service's profile goes when it has ended; it takes about twice its time then.
+    """
     async with ControlPlane.started(Options(gogc=gogc, controller_qps=controller_qps)) as plane:
         nodes = [
             real_node(f"node-{number}", cpu="64", memory="256Gi", pods=PODS_ON_NODE) for number in range(1, NODES + 1)
@@ -100,7 +105,7 @@ async def a_world(folder: Path, parallelism: int, gogc: int, controller_qps: int
             write_config(folder, connection_string, kubeconfig, own, tasks, parallelism)
             client = ServiceBusClient.from_connection_string(connection_string)
             async with (
-                a_service(folder) as (service, url),
+                a_service(folder, profile) as (service, url),
                 client,
                 client.get_queue_sender(QUEUE, socket_timeout=0.02) as sender,
             ):
@@ -137,9 +142,10 @@ def serve_broker(pipe: Connection) -> None:
 
 
 @asynccontextmanager
-async def a_service(folder: Path) -> AsyncIterator[tuple[psutil.Process, str]]:
+async def a_service(folder: Path, profile: Path | None = None) -> AsyncIterator[tuple[psutil.Process, str]]:
     """The dispatcher, as it runs in a cluster; where it answers."""
-    command = [sys.executable, "-m", "dispatcher", "run", "--config", str(folder / "config")]
+    profiled = [] if profile is None else ["-m", "cProfile", "-o", str(profile)]
+    command = [sys.executable, *profiled, "-m", "dispatcher", "run", "--config", str(folder / "config")]
     log = folder / "service.log"
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
