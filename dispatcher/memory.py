@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from dispatcher.core.attempts import Attempt, Sighting
 from dispatcher.core.budgets import CREATE_SETTLES_IN
 from dispatcher.core.circuit import Circuit
+from dispatcher.core.experience import Experience
 from dispatcher.core.inflight import InFlight
 from dispatcher.core.ledger import Draft, Ledger
 from dispatcher.core.observations import NodeHeadroom
@@ -88,6 +89,8 @@ class Memory:
     locks: dict[ItemId, Lock] = field(default_factory=dict)
     drafted: set[ItemId] = field(default_factory=set)
     """Items whose Job is not known to exist yet: their locks are kept."""
+    experience: Experience | None = None
+    """What this process has learned; it outlives this memory, since nothing rests on it."""
     circuit: Circuit = Circuit()
     probes: set[str] = field(default_factory=set)
     dirty: set[str] = field(default_factory=set)

@@ -14,10 +14,13 @@ from datetime import timedelta
 from typing import Any
 
 from dispatcher.core.attempts import Attempt, Stage, ended_indexes, is_stopped
+from dispatcher.core.baseline import MILLI, Wanted
+from dispatcher.core.experience import Experience
 from dispatcher.core.history import History
-from dispatcher.core.plan import HeldRetry, Hold, Plan, Snapshot, plan_cycle
+from dispatcher.core.plan import HeldRetry, Hold, Plan, Snapshot, plan_cycle, seen_in
 from dispatcher.core.policy import Policy
 from dispatcher.core.retries import own_allowance_left
+from dispatcher.core.steadiness import Advice
 from dispatcher.core.units import Resources, to_text
 from dispatcher.core.work import Placement
 from dispatcher.errors import Deposed, LookFailed, OutcomeUnknown
@@ -53,6 +56,7 @@ class Reconciler:
         self._ports = ports
         self._memory: Memory | None = None
         self._adopted: tuple[Policy, MessageReader] | None = None
+        self._experience = Experience(policy)
         self.tallies = Tallies()
 
     @property
@@ -69,6 +73,7 @@ class Reconciler:
         try:
             if self._adopted is not None:
                 (self._policy, reader), self._adopted = self._adopted, None
+                self._experience.adopt(self._policy)
                 self._ports = replace(self._ports, read_message=reader)
                 if self._memory is not None:
                     await self._stand_down("the configuration has changed")
@@ -76,6 +81,7 @@ class Reconciler:
                 self._memory = await take_over(self._ports, self._policy, self.tallies)
                 if self._memory is None:
                     return STANDBY
+                self._memory.experience = self._experience
             elif not await self._ports.lease.acquire():
                 await self._stand_down("the lease is held by another")
                 return STANDBY
@@ -98,7 +104,9 @@ class Reconciler:
         received = await receiving.receive(memory, ports, policy, tallies)
         memory.headroom = await ports.cluster.headroom()
         await rejecting.expire(memory, ports, policy)
-        plan = plan_cycle(self.snapshot(memory), policy, ports.clock.now())
+        snapshot = self.snapshot(memory)
+        plan = plan_cycle(snapshot, policy, ports.clock.now())
+        self._gain_experience(memory, snapshot, plan)
         self._tell_holds(memory, plan)
         await rejecting.reject(memory, ports, plan.rejections)
         await launching.launch(memory, ports, policy, plan, tallies)
@@ -132,7 +140,7 @@ class Reconciler:
         active: Counter[str] = Counter()
         of_tenant: Counter[str] = Counter()
         starting: list[tuple[Resources, int]] = []
-        node_pods = 0
+        on_nodes: Counter[str] = Counter()
         for name, entry in memory.draft.entries.items():
             sight = memory.sight(name)
             if is_stopped(sight):
@@ -141,9 +149,9 @@ class Reconciler:
             active[entry.task] += pods
             of_tenant[entry.tenant] += pods
             if entry.placement is Placement.NODE_POOL and entry.task in self._policy.tasks:
-                on_nodes = sum(1 for pod in sight.live_pods() if pod.node is not None)
-                starting.append((self._policy.tasks[entry.task].requests, max(0, pods - on_nodes)))
-                node_pods += pods
+                there = sum(1 for pod in sight.live_pods() if pod.node is not None)
+                starting.append((self._policy.tasks[entry.task].requests, max(0, pods - there)))
+                on_nodes[entry.task] += pods
         return Snapshot(
             lanes=memory.inflight.lanes(),
             retries=[self._held(attempt) for attempt in memory.attempts.values() if self._waits(memory, attempt)],
@@ -153,7 +161,9 @@ class Reconciler:
             active=active,
             active_of_tenant=of_tenant,
             served=memory.served,
-            node_pods=node_pods,
+            node_pods=on_nodes.total(),
+            on_nodes=on_nodes,
+            experience=self._experience,
             circuit=memory.circuit,
             ledger_full=bookkeeping.is_full(memory.ledger),
             clock_fault=self._ports.clock_fault(),
@@ -179,6 +189,21 @@ class Reconciler:
             not_before=record.not_before or record.created_at,
             allowance_left=min(own_allowance_left(tries, task) for tries in record.tries),
         )
+
+    def _gain_experience(self, memory: Memory, snapshot: Snapshot, plan: Plan) -> None:
+        """Looks at the load now and then; tells when other nodes are wanted, or other work is steady."""
+        experience, now = self._experience, self._ports.clock.now()
+        if not experience.due(now):
+            return
+        pool = self._policy.node_pool.autoscaling
+        patience = pool.start_up if pool is not None else timedelta(0)
+        if not experience.sample(seen_in(snapshot, plan, patience, now), now):
+            return
+        wanted = experience.wanted
+        if wanted is not None:
+            self._ports.events.emit("nodes.wanted", **_wanted_facts(wanted))
+        for advice in experience.advice:
+            self._ports.events.emit("guard.advised", **_advice_facts(advice))
 
     def _tell_holds(self, memory: Memory, plan: Plan) -> None:
         """Tells a hold when its reason is new for its lane, not in every cycle."""
@@ -224,6 +249,8 @@ class Reconciler:
             "placements": placements,
             "outcomes": {"sent": tallies.replied, "owed": 0, "given_up": tallies.replies_given_up, "not_taken": {}},
             "cycle": {"count": tallies.cycles},
+            "nodes_wanted": _wanted_facts(self._experience.wanted) if self._experience.wanted is not None else None,
+            "steady_work": [_advice_facts(advice) for advice in self._experience.advice],
         }
         if memory is None:
             return base
@@ -243,6 +270,29 @@ class Reconciler:
             "in_use": memory.ledger.addresses(now),
         }
         return base
+
+
+def _wanted_facts(wanted: Wanted) -> dict[str, Any]:
+    return {
+        "nodes": wanted.nodes,
+        "rule": wanted.rule,
+        "load_nodes": wanted.load_milli_nodes / MILLI,
+        "since": to_text(wanted.since),
+    }
+
+
+def _advice_facts(advice: Advice) -> dict[str, Any]:
+    return {
+        "task": advice.task,
+        "duty_percent": advice.duty_permille / 10,
+        "duty_percent_max": advice.duty_percent_max,
+        "break_even_percent": None if advice.break_even_permille is None else advice.break_even_permille / 10,
+        "steady_pods": advice.steady_pods,
+        "nodes": advice.nodes,
+        "virtual_node_usd_a_day": f"{advice.on_virtual_node.usd:.4f}",
+        "nodes_usd_a_day": f"{advice.on_nodes.usd:.4f}",
+        "advice": advice.sentence,
+    }
 
 
 def _hold_facts(hold: Hold) -> dict[str, Any]:

@@ -10,16 +10,19 @@ A plan costs time for lanes and launches, not for the length of the backlog: onl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from dispatcher.core.batching import Lane, LaneKey, has_lingered, next_batch
 from dispatcher.core.capacity import NodeSpace
 from dispatcher.core.circuit import Circuit
 from dispatcher.core.considered import Considered
+from dispatcher.core.experience import Experience, Seen
 from dispatcher.core.ledger import Ledger
 from dispatcher.core.observations import NodeHeadroom
+from dispatcher.core.outlook import Outlook
 from dispatcher.core.policy import Policy
 from dispatcher.core.routing import Demand, Room
 from dispatcher.core.units import Resources
@@ -58,6 +61,10 @@ class Snapshot:
     """What each tenant was served so far, by its weight: who has had less is next. See :func:`after_service`."""
     node_pods: int = 0
     """Our pods on the nodes, or about to be."""
+    on_nodes: Mapping[str, int] = field(default_factory=dict)
+    """The same by task."""
+    experience: Experience | None = None
+    """What was learned so far; None: nothing. Not changed while a plan is made."""
     circuit: Circuit = Circuit()
     ledger_full: bool = False
     clock_fault: str | None = None
@@ -123,11 +130,56 @@ def plan_cycle(snapshot: Snapshot, policy: Policy, now: datetime) -> Plan:
         snapshot.ledger_full,
         now,
         snapshot.clock_fault,
+        Outlook(policy, snapshot.experience, len(snapshot.headroom.nodes), snapshot.on_nodes, now),
     )
     planner = _Planner(snapshot, policy, room, now)
     planner.consider_retries()
     planner.consider_lanes()
     return Plan(tuple(planner.launches), tuple(planner.holds), tuple(planner.rejections))
+
+
+_NOT_TAKEN = frozenset(
+    {
+        HoldReason.NODE_HEADROOM,
+        HoldReason.VIRTUAL_NODE_BOUND,
+        HoldReason.STEADY_WORK,
+        HoldReason.SUBNET_ADDRESSES,
+        HoldReason.ACI_GROUP_QUOTA,
+        HoldReason.ACI_CORE_QUOTA,
+        HoldReason.ACI_CREATE_RATE,
+        HoldReason.BUDGET_EXHAUSTED,
+        HoldReason.CIRCUIT_OPEN,
+        HoldReason.VIRTUAL_NODE_FROZEN,
+    }
+)
+"""Held because the virtual node does not take it (or may not): more nodes would help."""
+
+
+def seen_in(snapshot: Snapshot, plan: Plan, patience: timedelta, now: datetime) -> Seen:
+    """What there was to do when that plan was made, for the experience.
+
+    ``patience``: how long the virtual node may hold something up before nodes are wanted for it.
+    """
+    waiting: Counter[str] = Counter()
+    oldest: dict[tuple[str, str, int], datetime] = {}
+    for lane in snapshot.lanes:
+        waiting[lane.key.task] += len(lane.items)
+        if len(lane.items):
+            oldest[lane.key] = next(iter(lane.items.values())).received_at
+    for retry in snapshot.retries:
+        if retry.not_before <= now:
+            waiting[retry.task] += retry.count
+    stuck: Counter[str] = Counter()
+    kept_off: Counter[str] = Counter()
+    for hold in plan.holds:
+        since = oldest.get((hold.task, hold.tenant, hold.priority))
+        if hold.held.reason in _NOT_TAKEN and since is not None and now - since >= patience:
+            stuck[hold.task] += hold.count
+        if hold.held.reason is HoldReason.STEADY_WORK:
+            kept_off[hold.task] += hold.count
+    elsewhere = Counter(snapshot.active)
+    elsewhere.subtract(snapshot.on_nodes)
+    return Seen(snapshot.on_nodes, elsewhere, waiting, stuck, kept_off)
 
 
 SERVICE_UNIT = 1000
@@ -218,8 +270,8 @@ class _Planner:
         """Launches the lane's next batch if it may, or rejects it; how many items that took."""
         task = self._policy.tasks[lane.key.task]
         items = next_batch(lane, taken, task, self._policy.manifest_bytes_max)
-        last = taken + len(items) == len(lane.items)
-        verdict, considered = self._lane_verdict(lane.key, items, alone=taken == 0, last=last)
+        behind = len(lane.items) - taken - len(items)
+        verdict, considered = self._lane_verdict(lane.key, items, alone=taken == 0, behind=behind)
         if isinstance(verdict, Held):
             self._hold(lane, taken, verdict, considered)
             return 0
@@ -231,10 +283,10 @@ class _Planner:
         self.launches.append(Launch(verdict, *of, tuple(items[:count]), considered=considered))
         return count
 
-    def _lane_verdict(self, key: LaneKey, items: Sequence[WorkItem], *, alone: bool, last: bool) -> _Judged:
+    def _lane_verdict(self, key: LaneKey, items: Sequence[WorkItem], *, alone: bool, behind: int) -> _Judged:
         task, oldest = self._policy.tasks[key.task], items[0]
         in_flight = self._snapshot.active.get(task.name, 0) > 0 or not alone
-        small = last and len(items) < task.batch_size_max  # with more behind it, it is full by bytes
+        small = not behind and len(items) < task.batch_size_max  # with more behind it, it is full by bytes
         if in_flight and small and not has_lingered(oldest, task, self._now):
             return Held(HoldReason.LINGER, oldest.received_at + task.linger), None
         if self._full:
@@ -245,6 +297,8 @@ class _Planner:
             count=len(items),
             waiting_since=oldest.received_at,
             allowance_left=task.backoff_limit,
+            items=items,
+            behind=behind,
         )
         return self._judged(demand)
 

@@ -8,12 +8,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 
 from dispatcher.core.budgets import Budget
 from dispatcher.core.pricing import NodePrice, Rates
 from dispatcher.core.profiles import NODES, VIRTUAL_NODE_V1, Profile
 from dispatcher.core.units import Resources
 from dispatcher.core.work import Placement, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscaling:
+    """Nodes that come and go: how many there may be, and how long one takes to come and to go.
+
+    Defaults are the cluster autoscaler's: "several minutes" for a node, and ten until one that nobody needs is gone.
+    """
+
+    nodes_min: int = 0
+    nodes_max: int = 10
+    start_up: timedelta = timedelta(minutes=3)
+    """From the request for a node until a pod runs there."""
+    scale_down_after: timedelta = timedelta(minutes=10)
+    """How long a node is kept that nobody needs."""
+
+
+class GuardAction(StrEnum):
+    """What becomes of work that is steady enough for nodes."""
+
+    ADVISE = "advise"
+    """Operators are told, with the number of nodes and the money."""
+    STOP = "stop"
+    """They are told, and its steady part spills no more: it waits for the nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardPolicy:
+    """When work on the virtual node is steady: it does not belong there."""
+
+    duty_percent: int = 50
+    """The rule of thumb: what runs more than so much of the time belongs on real nodes."""
+    window: timedelta = timedelta(hours=24)
+    """Over which that is measured."""
+    seen_at_least: timedelta = timedelta(hours=1)
+    """Nothing is concluded from less."""
+    action: GuardAction = GuardAction.ADVISE
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +65,8 @@ class NodePoolPolicy:
     profile: Profile = NODES
     price: NodePrice | None = None
     """What one node costs; None: nobody has said. Running nodes are paid for anyway: it is for comparisons."""
+    autoscaling: Autoscaling | None = None
+    """Nodes come and go, and how many are wanted is reckoned at that price; None: there are as many as there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +125,7 @@ class Policy:
     """None: there is no virtual node to spill to."""
     budgets: tuple[Budget, ...] = ()
     circuit: CircuitPolicy = CircuitPolicy()
+    guard: GuardPolicy = GuardPolicy()
     lookahead_max: int = 100_000
     """So many items are known to the dispatcher at once; the rest waits on the queue."""
     platform_retries_max: int = 20

@@ -7,7 +7,7 @@ first (that is the plan) or of what happens to a verdict.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,11 +19,12 @@ from dispatcher.core.considered import BudgetRoom, Considered, VirtualRoom
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.jobs import shape_of
 from dispatcher.core.ledger import Ledger, accounts_of
+from dispatcher.core.outlook import Outlook
 from dispatcher.core.policy import Policy, VirtualNodePolicy
 from dispatcher.core.pricing import group_rate
 from dispatcher.core.units import NO_MONEY, Money
 from dispatcher.core.verdicts import Held, HoldReason, Placed, Rejected, Why
-from dispatcher.core.work import Placement, Task
+from dispatcher.core.work import Placement, Task, WorkItem
 
 GATHER_SHARE = 8
 """Room for less than this part of a task's pods in flight is gathered before it is used: a Job costs the cluster about
@@ -45,6 +46,10 @@ class Demand:
     """It has waited before: spill_after does not start again."""
     allowance_left: int = 0
     """Failures of its own that its most tried item may still have."""
+    items: Sequence[WorkItem] = ()
+    """New work, oldest first; a retry has waited long enough for nobody to ask since when."""
+    behind: int = 0
+    """So many items of the same lane wait behind these."""
 
     @property
     def spender(self) -> Spender:
@@ -129,11 +134,14 @@ class Room:
         ledger_full: bool,
         now: datetime,
         clock_fault: str | None = None,
+        outlook: Outlook | None = None,
     ) -> None:
         """``active``: pods in flight by task; ``ledger_full``: the document is near the store's limit on size.
 
-        ``clock_fault``: why ``now`` cannot be relied upon, in words; None where it can.
+        ``clock_fault``: why ``now`` cannot be relied upon, in words; None where it can. ``outlook``: what may be
+        expected of the nodes; None: nothing.
         """
+        self._outlook = outlook or Outlook(policy, None, 0, {}, now)
         self._policy = policy
         self._now = now
         self.nodes = nodes
@@ -143,10 +151,13 @@ class Room:
         self._circuit = circuit
         self._active = Counter(active)
         self._active_before = Counter(active)
+        self._on_virtual: Counter[str] = Counter()
         self._launched_at: dict[str, datetime] = {}
         for entry in ledger.entries.values():
             before = self._launched_at.get(entry.task)
             self._launched_at[entry.task] = entry.written if before is None else max(before, entry.written)
+            if entry.paid:
+                self._on_virtual[entry.task] += entry.groups
         self._frozen = ledger.frozen
         self._clock_behind_until = ledger.written if ledger.written is not None and now < ledger.written else None
         self._full = ledger_full
@@ -161,7 +172,7 @@ class Room:
             count=demand.count,
             in_flight=self._active[task.name],
             parallelism_max=task.parallelism_max,
-            node_slots=self.nodes.slots(task.requests) if Placement.NODE_POOL in task.placements else None,
+            node_slots=self._node_slots(demand) if Placement.NODE_POOL in task.placements else None,
             virtual=self._look_at_virtual_node(demand),
         )
 
@@ -218,7 +229,7 @@ class Room:
         launched_at = self._launched_at.get(task.name)
         if demand.whole or launched_at is None or self._now >= launched_at + task.linger:
             return None
-        on_nodes = self.nodes.slots(task.requests) if Placement.NODE_POOL in task.placements else 0
+        on_nodes = self._node_slots(demand) if Placement.NODE_POOL in task.placements else 0
         room = min(parallelism, on_nodes or parallelism)
         if room >= demand.count or room * GATHER_SHARE >= self._active_before[task.name]:
             return None
@@ -238,9 +249,15 @@ class Room:
             return Rejected(FailureCause.BUDGET_EXHAUSTED, held.detail)
         return held
 
+    def _node_slots(self, demand: Demand) -> int:
+        """How many of its pods would start on the nodes at once, and may: nodes that are to go are not filled again."""
+        slots = self.nodes.slots(demand.task.requests)
+        most = self._outlook.most_on_nodes(demand.task, demand.count + demand.behind)
+        return slots if most is None or demand.whole else min(slots, most)
+
     def _on_nodes(self, demand: Demand, parallelism: int) -> Placed | None:
         task = demand.task
-        slots = min(self.nodes.slots(task.requests), parallelism, demand.count)
+        slots = min(self._node_slots(demand), parallelism, demand.count)
         if slots <= 0:
             return None
         completions = demand.count if demand.whole else slots
@@ -253,22 +270,60 @@ class Room:
             profile=self._policy.node_pool.profile,
         )
         self.nodes.take(task.requests, slots)
+        self._outlook.took(task, slots)
         return Placed(Placement.NODE_POOL, shape, NO_MONEY, Why.NODES_HAVE_ROOM)
 
     def _on_virtual_node(self, demand: Demand, parallelism: int) -> Placed | Held:
         task, profile = demand.task, self._policy.virtual_node
         if profile is None or self.addresses is None or Placement.VIRTUAL_NODE not in task.placements:
             return Held(HoldReason.NODE_HEADROOM, detail=f"no node has room for a pod of {task.name}")
-        nodes_allowed = Placement.NODE_POOL in task.placements
-        spill_at = demand.waiting_since + (task.spill_after if nodes_allowed else timedelta(0))
-        if self._now < spill_at and not demand.may_spill_at_once:
-            return Held(HoldReason.WAITING_TO_SPILL, spill_at, "no node has room; it may spill then")
+        spilling = demand.count
+        if Placement.NODE_POOL in task.placements:
+            waiting = self._waits_for_nodes(demand)
+            if isinstance(waiting, Held):
+                return waiting
+            spilling = waiting
         if self._frozen:
             return Held(HoldReason.VIRTUAL_NODE_FROZEN, detail=self._frozen)
-        worst = self._virtual_fit(demand, profile, self.addresses, parallelism)
+        worst = self._virtual_fit(demand, profile, self.addresses, min(parallelism, spilling))
         if isinstance(worst, Held):
             return worst
         return self._place_on_virtual_node(demand, self.addresses, worst)
+
+    def _waits_for_nodes(self, demand: Demand) -> int | Held:
+        """How many of it, from the front, spill now; or why all of it waits for the nodes."""
+        task, since = demand.task, demand.waiting_since
+        if task.name in self._outlook.kept_off:
+            return Held(HoldReason.STEADY_WORK, detail=f"{task.name} is steady work; it waits for nodes")
+        if demand.may_spill_at_once:
+            return demand.count
+        spill_at, spill_by = since + task.spill_after, self._outlook.spill_by(task, since)
+        if spill_by is not None:
+            spill_at = min(spill_at, spill_by)
+        if self._now < spill_at:
+            return Held(HoldReason.WAITING_TO_SPILL, spill_at, "no node has room; it may spill then")
+        if spill_by is None:
+            return demand.count
+        # From the newest item's point of view, as if it had come just now: whoever was too hopeful spills when due.
+        in_lane = demand.count + demand.behind
+        hoped = self._outlook.hoped_for(task, self._outlook.spill_by(task, self._now) or self._now)
+        spilling = max(in_lane - hoped, self._urgent(demand))
+        if spilling > 0:
+            return min(spilling, demand.count)
+        self._outlook.promise(task, in_lane)
+        detail = f"{in_lane} wait, {hoped} starts on nodes are expected in time for start_by"
+        return Held(HoldReason.NODES_IN_TIME, spill_by, detail)
+
+    def _urgent(self, demand: Demand) -> int:
+        """How many at the front are lost for the objective if they do not spill before the next pod on a node ends."""
+        next_end = self._outlook.next_end(demand.task) or timedelta(0)
+        count = 0
+        for item in demand.items:
+            spill_by = self._outlook.spill_by(demand.task, item.received_at)
+            if spill_by is None or spill_by > self._now + next_end:
+                break
+            count += 1
+        return count
 
     def _virtual_fit(
         self, demand: Demand, profile: VirtualNodePolicy, addresses: AddressBook, parallelism: int
@@ -280,6 +335,12 @@ class Room:
                 detail = f"{self._circuit.failures} failures in a row"
                 return Held(HoldReason.CIRCUIT_OPEN, self._circuit.probe_at, detail)
             at_once = min(at_once, self._circuit_left)
+        if task.virtual_pods_max is not None:
+            left = task.virtual_pods_max - self._on_virtual[task.name]
+            if left <= 0:
+                detail = f"{self._on_virtual[task.name]} pods of {task.name} are on the virtual node"
+                return Held(HoldReason.VIRTUAL_NODE_BOUND, detail=detail)
+            at_once = min(at_once, left)
         # A retry goes whole, in waves if fewer may run at once: else an open circuit would never be probed by it.
         needed = demand.count if demand.whole else 1
         # Where both are short, money is told: addresses come back in minutes, money with the window.
@@ -305,9 +366,12 @@ class Room:
     def _place_on_virtual_node(self, demand: Demand, addresses: AddressBook, worst: WorstCase) -> Placed:
         self._money.take(demand.spender, worst, self._now)
         addresses.take(demand.task.requests, worst.shape.pods_max)
+        self._on_virtual[demand.task.name] += worst.shape.pods_max
         if self._circuit_left is not None:
             self._circuit_left -= worst.shape.parallelism
             self._circuit = self._circuit.probed(self._now)
         nodes_allowed = Placement.NODE_POOL in demand.task.placements
-        why = Why.WAITED_TOO_LONG if nodes_allowed else Why.NO_NODES_ALLOWED
+        why = Why.WAITED_TOO_LONG if demand.task.start_by is None else Why.NODES_TOO_LATE
+        if not nodes_allowed:
+            why = Why.NO_NODES_ALLOWED
         return Placed(Placement.VIRTUAL_NODE, worst.shape, worst.total(), why)

@@ -102,6 +102,11 @@ class Task:
     placements: tuple[Placement, ...] = (Placement.NODE_POOL, Placement.VIRTUAL_NODE)
     spill_after: timedelta = timedelta(seconds=5)
     """How long an item waits for room on the nodes before it may go to the virtual node."""
+    start_by: timedelta | None = None
+    """The objective: an item's pod has started so long after it came. It spills as soon as nodes are not expected to
+    have room in time, and no sooner; None: spill_after alone decides."""
+    virtual_pods_max: int | None = None
+    """At most so many of its pods on the virtual node at once; None: whatever fits."""
     result_ref: str | None = None
     """Where the result of an item lies, for whoever asked for its outcome: a text with {id}, {task} and {tenant}."""
     params_schema: Mapping[str, object] | None = None

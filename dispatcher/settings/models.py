@@ -18,7 +18,15 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dispatcher.core.budgets import Budget, Scope, WhenExhausted
 from dispatcher.core.jobs import BACKOFF_FIRST
-from dispatcher.core.policy import CircuitPolicy, NodePoolPolicy, Policy, VirtualNodePolicy
+from dispatcher.core.policy import (
+    Autoscaling,
+    CircuitPolicy,
+    GuardAction,
+    GuardPolicy,
+    NodePoolPolicy,
+    Policy,
+    VirtualNodePolicy,
+)
 from dispatcher.core.pricing import NodePrice, Rates
 from dispatcher.core.units import Money, Resources
 from dispatcher.core.windows import BusinessHours, WindowKind
@@ -50,6 +58,7 @@ ENV_DELIMITER = "__"
 DEFAULT_TENANT = "default"
 _POLICY = Policy(tasks={})
 _NODES = VirtualNodePolicy()
+_AUTOSCALING = Autoscaling()
 
 
 class ServiceSettings(Section):
@@ -140,6 +149,33 @@ class ReserveSettings(Section):
         return Resources(self.cpu, self.memory)
 
 
+class AutoscalingSettings(Section):
+    """Nodes that an autoscaler starts and removes; how many the work deserves is reckoned (docs/routing.md)."""
+
+    enabled: bool = False
+    """false: there are as many nodes as there are, and none is asked for."""
+    nodes_min: Count = _AUTOSCALING.nodes_min
+    """The fewest nodes that are ever wanted."""
+    nodes_max: PositiveCount = _AUTOSCALING.nodes_max
+    """The most nodes that are ever wanted."""
+    start_up: PositiveDuration = Field(default=_AUTOSCALING.start_up)
+    """From the request for a node until a pod runs there."""
+    scale_down_after: PositiveDuration = Field(default=_AUTOSCALING.scale_down_after)
+    """How long the autoscaler keeps a node that nobody needs."""
+
+    @model_validator(mode="after")
+    def _min_before_max(self) -> Self:
+        if self.nodes_min > self.nodes_max:
+            raise ValueError("nodes_min is more than nodes_max; make the second at least as many")
+        return self
+
+    def policy(self) -> Autoscaling | None:
+        """The core's value; None where it is off."""
+        if not self.enabled:
+            return None
+        return Autoscaling(self.nodes_min, self.nodes_max, self.start_up, self.scale_down_after)
+
+
 class NodePoolSettings(Section):
     """How much of the real nodes is ours."""
 
@@ -147,10 +183,14 @@ class NodePoolSettings(Section):
     """Left free on every node for other workloads."""
     pods_max: PositiveCount | None = None
     """At most so many of our pods on all nodes together; empty: whatever fits."""
+    autoscaling: AutoscalingSettings = AutoscalingSettings()
+    """Nodes that come and go."""
 
     def policy(self, price: NodePrice | None = None) -> NodePoolPolicy:
         """The core's value."""
-        return NodePoolPolicy(self.keep_back.resources(), self.pods_max, price=price)
+        return NodePoolPolicy(
+            self.keep_back.resources(), self.pods_max, price=price, autoscaling=self.autoscaling.policy()
+        )
 
 
 class VirtualNodeSettings(Section):
@@ -375,6 +415,23 @@ class CircuitSettings(Section):
         return CircuitPolicy(self.failures, self.cool_down_min, self.cool_down_max)
 
 
+class GuardSettings(Section):
+    """When operators are told that work on the virtual node is steady, and would be cheaper on nodes."""
+
+    duty_percent: Percent = GuardPolicy().duty_percent
+    """The rule of thumb: what runs more than so much of the time belongs on nodes."""
+    window: PositiveDuration = Field(default=GuardPolicy().window)
+    """Over which that is measured."""
+    seen_at_least: PositiveDuration = Field(default=GuardPolicy().seen_at_least)
+    """Nothing is said before so much was seen."""
+    action: GuardAction = GuardPolicy().action
+    """advise: tell, with nodes and money; stop: such work spills no more and waits for nodes."""
+
+    def policy(self) -> GuardPolicy:
+        """The core's value."""
+        return GuardPolicy(self.duty_percent, self.window, self.seen_at_least, self.action)
+
+
 class RetrySettings(Section):
     """How often and when an item is tried again."""
 
@@ -489,6 +546,7 @@ class Settings(BaseSettings):
     prices: PriceSettings = PriceSettings()
     budgets: tuple[BudgetSettings, ...] = ()
     circuit: CircuitSettings = CircuitSettings()
+    guard: GuardSettings = GuardSettings()
     retry: RetrySettings = RetrySettings()
     timing: TimingSettings = TimingSettings()
     tenant_weights: dict[str, PositiveCount] = Field(default_factory=dict, examples=["{default: 1}"])
@@ -516,6 +574,7 @@ class Settings(BaseSettings):
             virtual_node=self.virtual_node.policy(self.prices.rates()) if self.virtual_node and spills else None,
             budgets=tuple(entry.budget() for entry in self.budgets),
             circuit=self.circuit.policy(),
+            guard=self.guard.policy(),
             lookahead_max=self.timing.lookahead_max,
             platform_retries_max=self.retry.platform_retries_max,
             retry_delay_min=self.retry.delay_min,

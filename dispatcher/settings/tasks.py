@@ -186,6 +186,11 @@ class TaskSettings(Section):
     """Where it may run."""
     spill_after: Duration = Field(default=_DEFAULTS.spill_after)
     """How long an item waits for room on the nodes before it may go to the virtual node."""
+    start_by: PositiveDuration | None = None
+    """The objective: so long after it came an item's pod has started. It then spills as soon as the nodes are not
+    expected to have room in time, and no sooner."""
+    virtual_pods_max: PositiveCount | None = None
+    """Most of its pods on the virtual node at once; empty: whatever fits."""
     params_schema: Annotated[dict[str, Any] | None, AfterValidator(_schema)] = None
     """A JSON Schema that an item's params must satisfy; an item that does not is dead-lettered at once."""
     event_types: Annotated[tuple[str, ...], AfterValidator(_event_types)] = ()
@@ -219,6 +224,8 @@ class TaskSettings(Section):
             parallelism_max=self.parallelism_max,
             placements=tuple(dict.fromkeys(self.placements)),
             spill_after=self.spill_after,
+            start_by=self.start_by,
+            virtual_pods_max=self.virtual_pods_max,
             params_schema=self.params_schema,
             event_types=self.event_types,
             result_ref=self.result_ref,

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from dispatcher.core import attempts as rules
 from dispatcher.core.attempts import Attempt, Sighting, Stage
 from dispatcher.core.failures import FailureCause
-from dispatcher.core.observations import ClusterChanges, ClusterSeen, JobSeen, PodSeen
+from dispatcher.core.observations import ClusterChanges, ClusterSeen, JobSeen, PodPhase, PodSeen
 from dispatcher.core.policy import Policy
 from dispatcher.memory import Memory
 from dispatcher.ports import ObjectRef, Ports
@@ -112,9 +112,22 @@ def _pod_seen(memory: Memory, pod: PodSeen) -> None:
     known = sight.pods.get(pod.uid)
     if pod.uid in sight.gone or (known is not None and known.finished and not pod.finished):
         return  # an older sight: an ended pod never runs again, a vanished one never comes back
+    _learn(memory, pod, known)
     sight.pods[pod.uid] = pod
     memory.job_of_pod[pod.uid] = pod.job
     memory.dirty.add(pod.job)
+
+
+def _learn(memory: Memory, pod: PodSeen, known: PodSeen | None) -> None:
+    """How long it took to start, and to run, at the first sight of either."""
+    entry, experience = memory.draft.entries[pod.job], memory.experience
+    if experience is None or pod.started_at is None:
+        return
+    learned = experience.learned
+    if known is None or known.started_at is None:
+        learned.started(entry.task, entry.placement, pod.started_at - pod.created_at)
+    if pod.phase is PodPhase.SUCCEEDED and pod.finished_at is not None and (known is None or not known.finished):
+        learned.ran(entry.task, entry.placement, pod.finished_at - pod.started_at)
 
 
 async def look_for_job(memory: Memory, ports: Ports, name: str) -> None:

@@ -48,6 +48,7 @@ class Metrics:
         )
         self._addresses = gauge("subnet_addresses", "Addresses of the virtual node's subnet: usable, in_use.", "kind")
         self._circuit = gauge("circuit_open", "1 while the virtual node is left alone after failures of its own.")
+        self._nodes_wanted = gauge("nodes_wanted", "Nodes that the work deserves, where an autoscaler is to follow it.")
         self._queue_wait = self._histogram(
             "queue_wait_seconds", "From enqueueing to the launch that led to success.", _WAIT_BUCKETS, "placement"
         )
@@ -86,6 +87,9 @@ class Metrics:
         self._leading.set(1 if status.get("leading") else 0)
         self._cycle_seconds.set(status.get("cycle", {}).get("seconds_last") or 0)
         self._owed.set((status.get("outcomes") or {}).get("owed", 0))
+        wanted = status.get("nodes_wanted")
+        if wanted is not None:
+            self._nodes_wanted.set(wanted["nodes"])
         subnet = status.get("subnet") or {}
         for kind in ("usable", "in_use"):
             if kind in subnet:

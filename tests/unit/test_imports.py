@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "dispatcher"
 
 CORE_STDLIB = {
-    "__future__", "collections", "dataclasses", "datetime", "decimal", "enum", "functools", "hashlib", "itertools",
-    "json", "math", "re", "types", "typing", "zoneinfo",
+    "__future__", "bisect", "collections", "dataclasses", "datetime", "decimal", "enum", "functools", "hashlib",
+    "itertools", "json", "math", "re", "types", "typing", "zoneinfo",
 }  # fmt: skip
 """What a pure room may use: nothing of it reads a clock, draws a number, logs or touches the world."""
 CLOCKS = {"now", "utcnow", "today"}
