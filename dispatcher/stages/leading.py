@@ -9,7 +9,7 @@ that follow are the ordinary stages'.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from dispatcher.core.attempts import Attempt, Sighting, Stage
 from dispatcher.core.inflight import ItemState
@@ -62,8 +62,8 @@ async def take_over(ports: Ports, policy: Policy, tallies: Tallies) -> Memory | 
 async def _fence(ports: Ports, policy: Policy) -> tuple[Memory, bool]:
     """Reads the ledger and writes it back with a higher epoch: whatever a deposed leader still writes is refused."""
     stored = await ports.store.read_ledger()
-    ledger = Ledger.from_document(stored.document) if stored else Ledger()
     now = ports.clock.now()
+    ledger = Ledger.from_document(stored.document) if stored else Ledger(epoch=_first_epoch(now))
     draft = Draft(ledger, policy.budgets, release_hold(policy))
     draft.take_over()
     was_lost = stored is None and bool(await ports.store.list_records())
@@ -76,6 +76,13 @@ async def _fence(ports: Ports, policy: Policy) -> tuple[Memory, bool]:
     memory.new_draft(policy)
     # Still so where an earlier takeover froze the ledger and broke off before it had adopted what runs.
     return memory, was_lost or fenced.frozen == LEDGER_LOST
+
+
+def _first_epoch(now: datetime) -> int:
+    """Where a new ledger begins to count: above every epoch of a ledger that was deleted, as leaders change less than
+    once a second. A leader of that ledger who stalled, and goes on later, must find no younger record to take for its
+    predecessor's draft."""
+    return int(now.timestamp())
 
 
 async def _recall(

@@ -191,3 +191,8 @@ def test_a_stalled_leaders_rejection_dead_lettered_what_another_had_in_a_job() -
 def test_what_a_sender_was_still_to_be_told_went_with_its_record(seed: int) -> None:
     found = run_seed(seed)
     assert found.held, f"{found.law}: {found.text}"
+
+
+def test_a_stalled_leader_of_a_deleted_ledger_took_the_records_of_the_new_one_for_drafts() -> None:
+    found = run_seed(8799)
+    assert found.held, f"{found.law}: {found.text}"
