@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo e2e-demo run testbed testbed-binary record-aci test test-fast lint types simulate conformance faults test-ha test-crash test-faults-api bench bench-cluster chart-schema lock
+.PHONY: help install demo e2e-demo run testbed testbed-binary record-aci verdicts test test-fast lint types simulate conformance faults test-ha test-crash test-faults-api bench bench-cluster chart-schema lock
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
@@ -40,6 +40,9 @@ testbed-binary: $(STAMP) ## Its binaries (control plane, virtual node, Helm), bu
 
 record-aci: $(STAMP) testbed-binary ## Record anew what the real connector makes of every fault of ACI (tests/fixtures/aci)
 	@RECORD_ACI=1 $(BIN)/pytest -q tests/integration/virtual/test_recorded_statuses.py
+
+verdicts: testbed-binary ## Each of 48 pod templates on the real connector, beside its verdicts; three minutes (TEMPLATE= WRITE=1)
+	@$(BIN)/python -m tests.verdicts $(if $(TEMPLATE),--template $(TEMPLATE)) $(if $(WRITE),--write)
 
 test: $(STAMP) lint types testbed-binary ## Everything: lint, types, all tests, branch coverage of the core
 	@$(BIN)/pytest -n 2 --dist worksteal --cov --cov-branch --cov-report=term

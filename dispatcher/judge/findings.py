@@ -37,11 +37,13 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a rule came upon: where, and what exactly; with a remedy of its own where the rule's is too general."""
+    """What a rule came upon: where, and what exactly; with a remedy or an effect of its own where the rule's is too
+    general."""
 
     path: str
     message: str
     remedy: str = ""
+    effect: Effect | None = None
 
 
 @dataclass(frozen=True, slots=True)

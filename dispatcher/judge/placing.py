@@ -58,14 +58,17 @@ def _shape(work: Workload) -> Iterator[Found]:
 @rule(
     "kind-daemonset",
     says="a DaemonSet",
-    effect=Effect.IGNORED,
+    effect=Effect.DIFFERS,
     remedy="run it on real nodes; let the pod send its logs and metrics itself",
-    source="hard limitations of virtual nodes: no DaemonSets; " + AKS_DOCS,
+    source="hard limitations of virtual nodes: no DaemonSets; tried on "
+    + CONNECTOR
+    + ": one pod in a group of its own",
 )
 def _daemonset(work: Workload) -> Iterator[Found]:
     if work.kind == "DaemonSet":
         yield Found(
-            "kind", "DaemonSets have no pods on the virtual node: node agents and log collectors do not run there"
+            "kind",
+            "its pod on the virtual node is one more container group: it sees no other pod's, and is billed for ever",
         )
 
 

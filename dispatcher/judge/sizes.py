@@ -174,9 +174,9 @@ def _needs_quota(work: Workload) -> Iterator[Found]:
 @rule(
     "gpu",
     says="a GPU",
-    effect=Effect.FAILS,
+    effect=Effect.PENDING,
     remedy="run it on a GPU node pool",
-    source=CONNECTOR + ': "ACI doesn\'t provide GPU enabled container group"; Azure retired GPU groups in July 2025',
+    source=CONNECTOR + ": its node announces none, so that no pod is scheduled; Azure retired GPU groups in July 2025",
 )
 def _gpu(work: Workload) -> Iterator[Found]:
     for path, name in _extended(work):

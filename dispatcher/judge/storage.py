@@ -169,14 +169,20 @@ def _maybe_missing(work: Workload) -> Iterator[Found]:
 )
 def _projected(work: Workload) -> Iterator[Found]:
     for path, volume in work.volumes:
-        for n, each in enumerate(sequence(mapping(volume.get("projected")).get("sources"))):
+        sources = [mapping(each) for each in sequence(mapping(volume.get("projected")).get("sources"))]
+        # A volume without any file is left out of the group, and its mount refused.
+        gives_some = any(mapping(each.get(kind)).get("items") for each in sources for kind in ("secret", "configMap"))
+        effect = None if gives_some else Effect.FAILS
+        for n, each in enumerate(sources):
             here = f"{path}.projected.sources[{n}]"
-            for kind, source in mapping(each).items():
+            for kind, source in each.items():
                 if kind in ("secret", "configMap"):
                     if not mapping(source).get("items"):
-                        yield Found(f"{here}.{kind}.items", "without items none of its keys becomes a file")
+                        yield Found(
+                            f"{here}.{kind}.items", "without items none of its keys becomes a file", effect=effect
+                        )
                 else:
-                    yield Found(f"{here}.{kind}", f"{kind} gives no file there")
+                    yield Found(f"{here}.{kind}", f"{kind} gives no file there", effect=effect)
 
 
 @rule(

@@ -27,7 +27,14 @@ def findings_of(
             continue
         found += [
             Finding(
-                level, name, workload.title, one.path, one.message, one.remedy or each.remedy, each.effect, each.source
+                level,
+                name,
+                workload.title,
+                one.path,
+                one.message,
+                one.remedy or each.remedy,
+                one.effect or each.effect,
+                each.source,
             )
             for one in each.check(workload)
         ]

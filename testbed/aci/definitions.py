@@ -69,6 +69,8 @@ class Definition:
     cpu: Decimal
     memory_gb: Decimal
     tags: Mapping[str, str]
+    registries: frozenset[str]
+    """Servers that it brings a username and a password for."""
     raw: Mapping[str, Any]
 
     @property
@@ -103,7 +105,12 @@ def read(name: str, body: Any) -> Definition:
         raise _no("DuplicateContainerName", f"Two containers of the container group '{name}' have the same name.")
     cpu, memory_gb = _sizes(name, main)
     tags = {str(key): str(value) for key, value in _mapping(body.get("tags") or {}, "tags").items()}
-    return Definition(name, containers, volumes, policy, cpu, memory_gb, tags, body)
+    registries = frozenset(
+        str(each.get("server"))
+        for each in _sequence(properties.get("imageRegistryCredentials"), "imageRegistryCredentials")
+        if isinstance(each, Mapping) and each.get("username") and each.get("password")
+    )
+    return Definition(name, containers, volumes, policy, cpu, memory_gb, tags, registries, body)
 
 
 def _no(code: str, message: str) -> wording.Refusal:

@@ -44,6 +44,8 @@ class Options:
     arm_limits: bool = False
     """Whether Azure's 25 reads and 10 writes and deletes a second hold too. Over a network the connector is far slower
     than that; on loopback it is not."""
+    private_registries: tuple[str, ...] = ()
+    """Hosts of registries that want credentials with the create; all others let anybody in."""
     body_bytes_max: int = 4 * 1024 * 1024
     """Beyond it 413 is answered. Azure publishes no figure for groups: ours."""
 
@@ -117,7 +119,9 @@ def changed(options: Options, values: Mapping[str, Any]) -> Options:
     for name, value in values.items():
         if name not in known:
             raise ValueError(f"{name}: no such option; there are {', '.join(known)}")
-        if name == "capacity_cores":
+        if name == "private_registries":
+            fits = isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
+        elif name == "capacity_cores":
             fits = value is None or _number(value)
         elif isinstance(known[name], bool):
             fits = isinstance(value, bool)
@@ -127,6 +131,8 @@ def changed(options: Options, values: Mapping[str, Any]) -> Options:
             fits = isinstance(value, Mapping if name == "images_mb" else str)
         if not fits:
             raise ValueError(f"{name}: {value!r} is not like {known[name]!r}")
+    if "private_registries" in values:
+        values = {**values, "private_registries": tuple(values["private_registries"])}
     return dataclasses.replace(options, **values)
 
 

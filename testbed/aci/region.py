@@ -197,6 +197,10 @@ class Region:
 
     def _admit(self, definition: Definition) -> None:
         options = self.options
+        for image in definition.images:
+            host = image.split("/")[0]
+            if host in options.private_registries and host not in definition.registries:
+                raise wording.inaccessible_image(image, definition.name)
         if len(self.groups) + 1 > options.groups_max:
             raise wording.quota("ContainerGroups", options.location, options.groups_max, len(self.groups), 1)
         used = self.cores()

@@ -250,6 +250,14 @@ def test_a_name_that_azure_cannot_take_is_refused(name: str) -> None:
         definitions.read(name, body())
 
 
+def test_a_private_registry_wants_a_username_and_a_password_with_the_create() -> None:
+    world = region(private_registries=("example.azurecr.io",))
+    assert refused(world, "one", 0).code == "InaccessibleImage"
+    login = {"server": "example.azurecr.io", "username": "puller"}
+    assert refused(world, "one", 0, imageRegistryCredentials=[login]).code == "InaccessibleImage"
+    assert create(world, "one", 0, imageRegistryCredentials=[login | {"password": "secret"}]).name == "one"
+
+
 def test_a_value_for_a_container_that_is_none_is_refused_at_the_create() -> None:
     assert "STANDIN_RUN_SECONDS: 'soon'" in refused(region(), "one", 0, container(STANDIN_RUN_SECONDS="soon")).message
 

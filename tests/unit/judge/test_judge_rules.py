@@ -21,6 +21,7 @@ from dispatcher.core.work import Placement
 from dispatcher.judge import (
     RULES,
     BadProfile,
+    Effect,
     Finding,
     Level,
     Profile,
@@ -165,6 +166,14 @@ def test_what_the_second_generation_runs_is_not_held_against_a_pod_there() -> No
     document["spec"]["nodeSelector"] = {"virtualization": "virtualnode2"}
     assert {each.rule for each in judged(document)} >= {"lifecycle-hook", "startup-probe"}
     assert judged(document, V2) == ()
+
+
+def test_a_projected_volume_without_any_file_fails_and_beside_others_its_sources_are_ignored() -> None:
+    token = {"serviceAccountToken": {"path": "token"}}
+    settings = {"configMap": {"name": "app", "items": [{"key": "a", "path": "a"}]}}
+    for sources, effect in (([token], Effect.FAILS), ([token, settings], Effect.IGNORED)):
+        (found,) = judged(mounted(projected={"sources": sources}))
+        assert (found.rule, found.effect) == ("volume-projected", effect)
 
 
 @pytest.mark.parametrize(
