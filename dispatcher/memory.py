@@ -16,7 +16,7 @@ from dispatcher.core.circuit import Circuit
 from dispatcher.core.experience import Experience
 from dispatcher.core.inflight import InFlight
 from dispatcher.core.ledger import Draft, Ledger
-from dispatcher.core.observations import NodeHeadroom
+from dispatcher.core.observations import AccountSeen, NodeHeadroom
 from dispatcher.core.outcomes import Outcome, ReplyLine
 from dispatcher.core.plan import Hold
 from dispatcher.core.policy import Policy
@@ -119,6 +119,17 @@ class Memory:
     """Of outcomes that are handed over, by the id of their event."""
     reply_lines: dict[str, ReplyLine] = field(default_factory=dict)
     """How sending to each reply queue goes."""
+    account_seen: AccountSeen | None = None
+    """What ACI itself said last; None: it may not be read."""
+    account_fault: str = ""
+    """Why it could not be read the last time; empty: it could."""
+    look_at_account_at: datetime | None = None
+    audited: datetime | None = None
+    """The ``as_of`` of the last look that groups without pods were sought in."""
+    without_pod: dict[str, datetime] = field(default_factory=dict)
+    """Groups whose pod nobody knows, by its uid, and since when that is so."""
+    no_group: set[str] = field(default_factory=set)
+    """Pods that were refused, and of which ACI showed no group before they went."""
     expiry_at: datetime | None = None
     """When the backlog is next searched for what has outlived its time to live."""
     sweep_at: datetime | None = None

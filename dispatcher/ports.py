@@ -7,13 +7,13 @@ Nothing here waits for news: what has arrived is handed over at once, and adapte
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
-from dispatcher.core.observations import ClusterChanges, ClusterSeen, GroupSeen, JobSeen, NodeHeadroom
+from dispatcher.core.observations import AccountSeen, ClusterChanges, ClusterSeen, JobSeen, NodeHeadroom
 from dispatcher.core.outcomes import Outcome
 from dispatcher.core.work import WorkItem
 
@@ -245,6 +245,10 @@ class JobCluster(Protocol):
         """What is free on the real nodes now, as far as seen. Raises LookFailed."""
         ...
 
+    async def has_pod(self, namespace: str, pod: ObjectRef) -> bool:
+        """Whether that very pod is there, ours or anybody's, from a consistent read. Raises LookFailed."""
+        ...
+
     async def log_tail(self, pod: ObjectRef, bytes_max: int) -> str:
         """The end of a pod's log; empty where there is none to be had. Never raises for a log that is gone."""
         ...
@@ -253,8 +257,12 @@ class JobCluster(Protocol):
 class AciAccount(Protocol):
     """Read access to ACI: each group's own times, by pod. Optional: without it charges are upper bounds."""
 
-    async def groups(self) -> Mapping[str, GroupSeen]:
-        """All groups that ACI still knows, by pod uid. Raises LookFailed."""
+    async def look(self, wanted: Collection[str]) -> AccountSeen:
+        """What is known of all groups of our Jobs' pods, at once; it may be a while old, and says how old.
+
+        Of groups whose pods' uids are ``wanted`` the own times are read too, in this look or for one of the next.
+        Raises LookFailed.
+        """
         ...
 
 

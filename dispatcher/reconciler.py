@@ -29,6 +29,7 @@ from dispatcher.memory import Memory, Tallies
 from dispatcher.ports import MessageReader, Ports
 from dispatcher.stages import (
     accounting,
+    auditing,
     bookkeeping,
     closing,
     launching,
@@ -104,8 +105,9 @@ class Reconciler:
         received = await receiving.receive(memory, ports, policy, tallies)
         memory.headroom = await ports.cluster.headroom()
         await rejecting.expire(memory, ports, policy)
+        now = ports.clock.now()
         snapshot = self.snapshot(memory)
-        plan = plan_cycle(snapshot, policy, ports.clock.now())
+        plan = plan_cycle(snapshot, auditing.as_quotas_are(policy, memory, now), now)
         self._gain_experience(memory, snapshot, plan)
         self._tell_holds(memory, plan)
         await rejecting.reject(memory, ports, plan.rejections)
@@ -116,6 +118,7 @@ class Reconciler:
         await replying.reply(memory, ports, policy, tallies)
         closing.close(memory, ports)
         await accounting.account(memory, ports)
+        await auditing.audit(memory, ports, policy)
         await closing.clear_away(memory, ports, policy)
         await sweeping.sweep(memory, ports, policy)
         # What an accepted write of the ledger lets go on is looked at again with it.
@@ -242,6 +245,7 @@ class Reconciler:
             "leading": memory is not None,
             "items": items,
             "attempts": [],
+            "leaks": [],
             "open_entries": 0,
             "held": [],
             "budgets": [],
@@ -262,6 +266,7 @@ class Reconciler:
         items["in_flight"] = len(memory.inflight) - memory.inflight.in_lanes()
         profile = self._policy.virtual_node
         base["attempts"] = [_attempt_facts(memory, attempt) for attempt in memory.attempts.values()]
+        base["leaks"] = bookkeeping.leak_rows(memory.draft.peek())
         base["open_entries"] = len(memory.draft.entries)
         base["held"] = [_hold_facts(hold) for hold in memory.holds]
         base["budgets"] = bookkeeping.account_rows(memory.ledger, self._policy.budgets, now)

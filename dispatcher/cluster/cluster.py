@@ -247,6 +247,20 @@ class KubernetesCluster:
             raise LookFailed("nodes and the pods on them have not been listed yet")
         return self._mirror.headroom()
 
+    async def has_pod(self, namespace: str, pod: ObjectRef) -> bool:
+        """Whether that pod is there, whoever made it. Asked by a list of one, which needs no further right.
+
+        Raises LookFailed.
+        """
+        query = {"fieldSelector": f"metadata.name={pod.name}", "limit": "1"}
+        try:
+            reply = await self._api.send("GET", paths.pods(namespace), query=query)
+        except NoAnswer as error:
+            raise LookFailed(str(error)) from error
+        if not reply.ok:
+            raise LookFailed(f"pod {namespace}/{pod.name}: {reply.status} {reply.text}")
+        return any(each["metadata"]["uid"] == pod.uid for each in reply.body.get("items") or ())
+
     async def log_tail(self, pod: ObjectRef, bytes_max: int) -> str:
         """The end of a pod's log; empty where there is none, or it cannot be had now."""
         namespace = self._mirror.namespace_of_pod(pod.uid)

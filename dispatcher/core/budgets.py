@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from dispatcher.core.jobs import JobShape
-from dispatcher.core.units import Money, from_text, to_text, whole_seconds
+from dispatcher.core.units import NO_MONEY, Money, from_text, to_text, whole_seconds
 from dispatcher.core.windows import BusinessHours, Window, WindowKind, windows_touching
 
 LAUNCH_SEND = timedelta(seconds=30)
@@ -148,6 +148,8 @@ class Account:
     """The highest of the budget's ``warn_at`` that operators have been told of."""
     overrun: bool = False
     """A charge went beyond what was reserved; nothing is opened here until a person has looked."""
+    leaked: Money = NO_MONEY
+    """Of what was spent: on groups without a pod, for which nothing was reserved."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the ledger document."""
@@ -160,6 +162,7 @@ class Account:
             "spent": self.spent.picos,
             "warned": self.warned,
             "overrun": self.overrun,
+            **({"leaked": self.leaked.picos} if self.leaked else {}),
         }
 
     @classmethod
@@ -170,7 +173,8 @@ class Account:
         parts = None if hours is None else tuple((from_text(a), from_text(b)) for a, b in hours)
         window = Window(from_text(start), from_text(end), parts)
         limit, spent = Money(data["limit"]), Money(data["spent"])
-        return cls(data["budget"], window, limit, spent, data["warned"], data["overrun"])
+        leaked = Money(data.get("leaked", 0))
+        return cls(data["budget"], window, limit, spent, data["warned"], data["overrun"], leaked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ a cycle and becomes the next :class:`Ledger` only once its write was accepted.
 Addresses, groups and creates are reckoned from the entries: an attempt holds one address for every group that may still
 come, one for every group that is there (finished and terminating ones too), and each for ``release_hold`` after its
 group has gone. A create token is held while a group may come and counts for an hour from the group's own creation.
+Groups that were found without a pod stand beside the entries: they are charged to the accounts as they bill on, beyond
+anything that was set aside.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from dispatcher.core.budgets import Account, AccountId, Budget, Spender, WorstCase, touched
+from dispatcher.core.budgets import ANYONE, Account, AccountId, Budget, Spender, WorstCase, touched
 from dispatcher.core.jobs import JobShape, attempt_name
+from dispatcher.core.leaks import Leak
 from dispatcher.core.pricing import cost_of
 from dispatcher.core.units import NO_MONEY, UTC, Money, from_text, to_text, whole_seconds
 from dispatcher.core.work import Placement
@@ -233,6 +236,8 @@ class Ledger:
     written: datetime | None = None
     frozen: str = ""
     """Why nothing may be opened on the virtual node until an operator has looked; empty: it may."""
+    leaks: Mapping[str, Leak] = field(default_factory=dict)
+    """Groups without a pod, by the uid that it had."""
 
     def reserved(self) -> Mapping[AccountId, Money]:
         """What is set aside, by account."""
@@ -244,7 +249,8 @@ class Ledger:
 
     def addresses(self, now: datetime) -> int:
         """Addresses held on the virtual node."""
-        return sum(entry.addresses(now) for entry in self.entries.values())
+        leaked = sum(1 for leak in self.leaks.values() if leak.holds_address(now))
+        return leaked + sum(entry.addresses(now) for entry in self.entries.values())
 
     def to_document(self) -> dict[str, Any]:
         """The document, as plain JSON."""
@@ -257,6 +263,8 @@ class Ledger:
             "deletes": self.deletes.to_json(),
             "written": self.written and to_text(self.written),
             "frozen": self.frozen,
+            # Only where there are some: so a version that knows nothing of them reads all other ledgers.
+            **({"leaks": {uid: leak.to_json() for uid, leak in self.leaks.items()}} if self.leaks else {}),
         }
 
     @classmethod
@@ -272,6 +280,7 @@ class Ledger:
             deletes=Tokens.from_json(document["deletes"]),
             written=document["written"] and from_text(document["written"]),
             frozen=document["frozen"],
+            leaks={uid: Leak.from_json(data) for uid, data in document.get("leaks", {}).items()},
         )
 
 
@@ -311,6 +320,7 @@ class Draft:
         self._deletes = ledger.deletes
         self._epoch = ledger.epoch
         self._frozen = ledger.frozen
+        self._leaks = dict(ledger.leaks)
         self.changed = False
         self.warnings: list[tuple[AccountId, int]] = []
         """Accounts that :meth:`finish` found to have passed a percentage that operators want to be told of."""
@@ -321,6 +331,11 @@ class Draft:
     def entries(self) -> Mapping[str, Entry]:
         """The entries as they stand in the draft."""
         return self._entries
+
+    @property
+    def leaks(self) -> Mapping[str, Leak]:
+        """Groups without a pod, as they stand in the draft."""
+        return self._leaks
 
     @property
     def deletes(self) -> Tokens:
@@ -485,6 +500,54 @@ class Draft:
         self._put(replace(entry, reserved=reserved, spent=entry.spent + worst, money_settled=True))
         return worst
 
+    def leak_found(self, uid: str, leak: Leak) -> None:
+        """A group is there without its pod, and nothing that was set aside covers it."""
+        self._leaks[uid] = leak
+        self.changed = True
+
+    def leak_seen(self, uid: str, until: datetime) -> None:
+        """It bills still at that time. What is not a whole second yet is charged with the next."""
+        leak = self._leaks[uid]
+        whole = (until - leak.charged_until) // timedelta(seconds=1)
+        if whole > 0:
+            self._charge_leak(uid, leak.charged_until + timedelta(seconds=whole))
+
+    def leak_stopped(self, uid: str, at: datetime) -> None:
+        """It has stopped by then, and costs no more; it is still there."""
+        self._charge_leak(uid, at)
+        self._leaks[uid] = replace(self._leaks[uid], stopped=True)
+        self.changed = True
+
+    def leak_gone(self, uid: str, at: datetime) -> None:
+        """It is there no more at that time; its address is held a while longer."""
+        if not self._leaks[uid].stopped:
+            self._charge_leak(uid, at)
+        self._leaks[uid] = replace(self._leaks[uid], held_until=at + self._release_hold)
+        self.changed = True
+
+    def forget_leaks(self, now: datetime) -> None:
+        """Those whose address is free again are over."""
+        for uid in [uid for uid, leak in self._leaks.items() if not leak.holds_address(now)]:
+            del self._leaks[uid]
+            self.changed = True
+
+    def _charge_leak(self, uid: str, until: datetime) -> None:
+        """Books what it cost since it was last charged: once for each second, to the windows they fell into."""
+        leak = self._leaks[uid]
+        start = leak.charged_until
+        cost = cost_of(leak.rate, until - start)
+        if not cost:
+            return
+        spender = Spender(leak.tenant, leak.task)
+        for account_id, account in accounts_of(self._accounts, self._budgets, spender, start, until).items():
+            if not leak.tenant and account_id.owner != ANYONE:
+                continue
+            amount = cost_of(leak.rate, account.window.overlap(start, until))
+            spent, leaked = account.spent + amount, account.leaked + amount
+            self._accounts[account_id] = replace(account, spent=spent, leaked=leaked)
+        self._leaks[uid] = replace(leak, charged_until=until, spent=leak.spent + cost)
+        self.changed = True
+
     def close(self, name: str) -> None:
         """All items are settled or carried on: the entry claims none any more."""
         if self._entries[name].state is EntryState.OPEN:
@@ -536,7 +599,14 @@ class Draft:
     def peek(self) -> Ledger:
         """The ledger as it would be: what plans are made from."""
         return Ledger(
-            self._epoch, self._accounts, self._entries, self._creates, self._deletes, self._ledger.written, self._frozen
+            self._epoch,
+            self._accounts,
+            self._entries,
+            self._creates,
+            self._deletes,
+            self._ledger.written,
+            self._frozen,
+            self._leaks,
         )
 
     def _warn(self) -> None:
@@ -566,6 +636,7 @@ class Draft:
             self.peek(),
             accounts=accounts,
             entries=dict(self._entries),
+            leaks=dict(self._leaks),
             creates=self._creates.pruned(now),
             deletes=self._deletes.pruned(now),
             written=written,

@@ -130,9 +130,45 @@ class GroupSeen:
     pod_uid: str
     name: str
     started_at: datetime | None
-    """When billing began: the first image pull. None: it has not."""
+    """When billing began: the first image pull. None: it has not, or was not read."""
     stopped_at: datetime | None
-    """When the whole group had stopped. None: it bills on."""
+    """When the whole group had stopped. None: it bills on, as far as was read."""
+    read_at: datetime | None = None
+    """When its own times were read. None: it was only listed."""
+    gone: bool = False
+    """It is listed no more; its times were read before."""
+    namespace: str = ""
+    """Where its pod is, or was."""
+    pod: str = ""
+    """The name of its pod."""
+    requests: Resources = Resources(0, 0)
+    """What it has and bills."""
+
+    @property
+    def job(self) -> str:
+        """The Job of its pod, whose name ends with an index and a random part."""
+        return self.pod.rsplit("-", 2)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A quota of the subscription in the region: what is used, by anybody, and how much may be."""
+
+    used: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSeen:
+    """What ACI itself says."""
+
+    as_of: datetime
+    """When its groups were asked for: what came to be later is not in it."""
+    groups: Mapping[str, GroupSeen]
+    """By pod uid: those of our Jobs' pods."""
+    group_quota: Quota | None = None
+    """None: nobody may ask, or no answer came."""
+    core_quota: Quota | None = None
 
 
 PLACEMENT_ANNOTATION = "burst-dispatcher.io/placement"
@@ -140,6 +176,7 @@ PLACEMENT_ANNOTATION = "burst-dispatcher.io/placement"
 
 __all__ = [
     "PLACEMENT_ANNOTATION",
+    "AccountSeen",
     "ClusterChanges",
     "ClusterSeen",
     "GroupSeen",
@@ -150,4 +187,5 @@ __all__ = [
     "Placement",
     "PodPhase",
     "PodSeen",
+    "Quota",
 ]

@@ -159,6 +159,7 @@ class Room:
             if entry.paid:
                 self._on_virtual[entry.task] += entry.groups
         self._frozen = ledger.frozen
+        self._leaked = sorted(leak.group for leak in ledger.leaks.values() if leak.bills)
         self._clock_behind_until = ledger.written if ledger.written is not None and now < ledger.written else None
         self._full = ledger_full
         self._clock_fault = clock_fault
@@ -285,6 +286,10 @@ class Room:
             spilling = waiting
         if self._frozen:
             return Held(HoldReason.VIRTUAL_NODE_FROZEN, detail=self._frozen)
+        if self._leaked:
+            more = f" and {len(self._leaked) - 1} more" if len(self._leaked) > 1 else ""
+            detail = f"container group {self._leaked[0]}{more} bills on without a pod: delete it in Azure"
+            return Held(HoldReason.LEAKED_GROUPS, detail=detail)
         worst = self._virtual_fit(demand, profile, self.addresses, min(parallelism, spilling))
         if isinstance(worst, Held):
             return worst

@@ -43,6 +43,8 @@ class HoldReason(StrEnum):
     """A failed item waits before its next attempt."""
     VIRTUAL_NODE_FROZEN = "virtual_node_frozen"
     """The ledger was lost: an operator must look first. (An overrun shows as a budget that is exhausted.)"""
+    LEAKED_GROUPS = "leaked_groups"
+    """A container group bills on without a pod: nothing is spent beside it until it has stopped or is gone."""
     LEDGER_FULL = "ledger_full"
     CLOCK_BEHIND = "clock_behind"
     """Our clock is before the ledger's last write: until it has caught up nobody can tell which window it is."""

@@ -34,7 +34,7 @@ _CREDENTIALS = {
 }
 _REMEDIES = {
     "workload": "check the pod's label azure.workload.identity/use, its service account and the federated credential",
-    "managed": "check that the machine has the identity, and service_bus.client_id if it has several",
+    "managed": "check that the machine has the identity, and {section}.client_id if it has several",
     "cli": "sign in with `az login`",
 }
 _log = structlog.get_logger("dispatcher.queue")
@@ -113,7 +113,8 @@ class NoToken(Exception):
 class Identity:
     """A Microsoft Entra identity whose tokens open the broker. One for all queues: it keeps tokens until they end.
 
-    ``client_id`` chooses among several; empty: what the environment says. ``make`` replaces the credential of
+    ``client_id`` chooses among several; empty: what the environment says. ``section`` of the settings is where it is
+    named. ``make`` replaces the credential of
     azure-identity. That library is imported when the first token is asked for. ``close`` it in the end.
     """
 
@@ -122,11 +123,13 @@ class Identity:
         kind: IdentityKind,
         client_id: str | None = None,
         *,
+        section: str = "service_bus",
         make: Callable[[], AsyncTokenCredential] | None = None,
         token_seconds: float = _TOKEN_SECONDS,
     ) -> None:
         self._kind = kind
         self._client_id = client_id
+        self._section = section
         self._make = make or self._made
         self._token_seconds = token_seconds
         self._credential: AsyncTokenCredential | None = None
@@ -156,7 +159,8 @@ class Identity:
         await self.close()
 
     def _told(self, why: str) -> str:
-        return f"the {self._kind} identity gives no token; {_REMEDIES[self._kind]} ({why})"
+        remedy = _REMEDIES[self._kind].format(section=self._section)
+        return f"the {self._kind} identity gives no token; {remedy} ({why})"
 
     def _made(self) -> AsyncTokenCredential:
         made: Callable[..., AsyncTokenCredential] = getattr(

@@ -85,6 +85,10 @@ class Service(ABC):
     def _faults_of_parts(self) -> Iterator[str]:
         """What is wrong with what this service alone has, one line each."""
 
+    def _notes_of_parts(self) -> Iterator[str]:
+        """What a person should know and no reason to call the service unwell, one line each."""
+        return iter(())
+
     async def _start_queues(self, config_of: Callable[[str], ServiceBusConfig]) -> None:
         for entry in self._settings.queues:
             queue = ServiceBusQueue(config_of(entry.name), self._ring)
@@ -188,7 +192,7 @@ class Service(ABC):
                 "refused": health.refused,
                 "notes": notes_of_running(health.lock_seen, health.is_partitioned, lock),
             }
-        faults = list(self._faults())
+        faults = [*self._faults(), *self._notes_of_parts()]
         if self._reloader is not None:
             status["configuration"] = self._reloader.status()
             if self._reloader.refusal is not None:  # told, and no reason to call a service unwell that works as before

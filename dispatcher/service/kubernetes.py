@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from dispatcher.azure import ContainerGroups
 from dispatcher.cluster import (
     ConfigMapStore,
     KubernetesCluster,
@@ -23,6 +24,7 @@ from dispatcher.cluster import (
 from dispatcher.ports import Ports
 from dispatcher.queue.replies import ServiceBusOutcomes
 from dispatcher.service.access import BrokerAccess
+from dispatcher.service.account import AccountAccess
 from dispatcher.service.assembly import Service
 from dispatcher.service.wiring import RandomIds, all_at_once, kubernetes_config, message_reader, namespace_of_record
 from dispatcher.settings import Settings
@@ -37,6 +39,7 @@ class KubernetesService(Service):
         self._clock = ServerClock()
         self._cluster: KubernetesCluster | None = None
         self._access: BrokerAccess | None = None
+        self._account: ContainerGroups | None = None
         log_file = settings.service.event_log
         super().__init__(settings, self._clock, EventFile(log_file) if log_file is not None else None)
 
@@ -70,10 +73,29 @@ class KubernetesService(Service):
             events=self._events,
             read_message=message_reader(settings, self._clock.now),
             outcomes=outcomes,
+            account=await self._start_account(),
             together=all_at_once,
             clock_fault=self._clock.fault,
         )
         await self._start_cycles(ports, host=settings.service.web_host, port=settings.service.web_port)
+
+    async def _start_account(self) -> ContainerGroups | None:
+        """What Azure itself says, where the settings give a way to it and there is a virtual node."""
+        settings = self._settings
+        if settings.azure is None or settings.virtual_node is None:
+            return None
+        access = AccountAccess(settings, self._config_folder)
+        self._on_stop("the way to Azure", access.close)
+        self._account = access.groups(self._clock.now, self._ring)
+        await self._account.start()
+        self._on_stop("the container groups", self._account.stop)
+        return self._account
+
+    def _notes_of_parts(self) -> Iterator[str]:
+        # Work goes on without it: charges are upper bounds then.
+        if self._account is not None:
+            for each in self._account.faults():
+                yield f"azure: {each}"
 
     def _faults_of_parts(self) -> Iterator[str]:
         fault = self._clock.fault()

@@ -3,6 +3,7 @@
     values       how a duration, a quantity, a price or a subnet is written
     models       the sections of dispatcher.yaml, and what each becomes in the core
     kubernetes   the section of that name
+    azure        the section of that name
     tasks        the entries of tasks.yaml
     yaml_file    a YAML file with the line of every key
     mistakes     what is wrong, where, and the remedy; one line each

@@ -30,6 +30,7 @@ from dispatcher.core.policy import (
 from dispatcher.core.pricing import NodePrice, Rates
 from dispatcher.core.units import Money, Resources
 from dispatcher.core.windows import BusinessHours, WindowKind
+from dispatcher.settings.azure import AzureSettings
 from dispatcher.settings.kubernetes import KubernetesSettings
 from dispatcher.settings.placements import ProfileName, placement_profile
 from dispatcher.settings.price_book import DEFAULT_REGION, PAY_AS_YOU_GO, BadPriceBook, PriceBook, price_book
@@ -543,6 +544,7 @@ class Settings(BaseSettings):
     kubernetes: KubernetesSettings = KubernetesSettings()
     node_pool: NodePoolSettings = NodePoolSettings()
     virtual_node: VirtualNodeSettings | None = None
+    azure: AzureSettings | None = None
     prices: PriceSettings = PriceSettings()
     budgets: tuple[BudgetSettings, ...] = ()
     circuit: CircuitSettings = CircuitSettings()

@@ -566,6 +566,10 @@ class Cluster:
                 return job, job.pods[name]
         return None
 
+    def has_pod(self, uid: str) -> bool:
+        """Whether that pod is there."""
+        return self._pod_named(uid) is not None
+
     def log_of(self, ref: ObjectRef) -> str:
         """All that a pod has printed; nothing where there is no such pod, or it has not run."""
         found = self._pod_named(ref.name)

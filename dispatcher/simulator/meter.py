@@ -42,6 +42,8 @@ class Group:
     address_free_at: datetime | None = None
     shown_stopped: bool = False
     """ACI has shown it as stopped to somebody."""
+    shown_leaking_at: datetime | None = None
+    """When ACI last showed somebody that it bills beyond what any reservation covers."""
     exempt: bool = False
     """Its Job existed when a person deleted the ledger: no ledger can cover it."""
     metered_until: datetime | None = None

@@ -26,7 +26,7 @@ from dispatcher.core.batching import Lane
 from dispatcher.core.budgets import WorstCase
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.ledger import Draft, Entry, Ledger
-from dispatcher.core.observations import GroupSeen
+from dispatcher.core.observations import AccountSeen
 from dispatcher.core.outcomes import Outcome, outcome_of
 from dispatcher.core.plan import Plan
 from dispatcher.core.policy import Policy
@@ -250,7 +250,7 @@ def _release_when_complete(
     ports: Ports,
     name: str,
     sight: Sighting,
-    groups: Mapping[str, GroupSeen] | None,
+    seen: AccountSeen | None,
     now: datetime,
 ) -> None:
     if rules.is_stopped(sight):

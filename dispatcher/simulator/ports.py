@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any
 
-from dispatcher.core.observations import ClusterChanges, ClusterSeen, GroupSeen, JobSeen, NodeHeadroom
+from dispatcher.core.observations import AccountSeen, ClusterChanges, ClusterSeen, GroupSeen, JobSeen, NodeHeadroom
 from dispatcher.ports import Answer, Created, ObjectRef
+from dispatcher.simulator.clock import HostClock
 from dispatcher.simulator.cluster import Cluster
 from dispatcher.simulator.faults import NO_FAULTS, Fault, FaultPlan
 from dispatcher.simulator.watch import Watch
@@ -85,6 +86,11 @@ class ClusterPort:
         await self.wire.read("headroom")
         return self.cluster.headroom()
 
+    async def has_pod(self, namespace: str, pod: ObjectRef) -> bool:
+        """By uid: the simulator's pods are named so."""
+        await self.wire.read(f"has pod {pod.uid}")
+        return self.cluster.has_pod(pod.uid)
+
     async def log_tail(self, pod: ObjectRef, bytes_max: int) -> str:
         """The end of what it has printed."""
         return self.cluster.log_of(pod).encode()[-bytes_max:].decode(errors="replace") if bytes_max > 0 else ""
@@ -96,11 +102,12 @@ class AccountPort:
 
     cluster: Cluster
     wire: Wire
+    clock: HostClock
 
-    async def groups(self) -> Mapping[str, GroupSeen]:
+    async def look(self, wanted: Collection[str]) -> AccountSeen:
         """All groups that ACI still knows: a deleted one is forgotten once it has stopped."""
         await self.wire.read("groups")
-        now = self.cluster.clock.now()
+        now, as_of = self.cluster.clock.now(), self.clock.now()
         seen = {}
         for uid, group in self.cluster.meter.holding.items():
             stopped = group.stopped_at if group.stopped_at is not None and group.stopped_at <= now else None
@@ -108,8 +115,11 @@ class AccountPort:
                 continue
             started = group.starts_at if group.starts_at is not None and group.starts_at <= now else None
             group.shown_stopped |= stopped is not None
-            seen[uid] = GroupSeen(uid, uid, started, stopped)
-        return seen
+            if stopped is None and group.covered_until is not None and now > group.covered_until:
+                group.shown_leaking_at = now
+            pod = f"{group.job}-0-{uid.removeprefix('pod-')}"
+            seen[uid] = GroupSeen(uid, uid, started, stopped, read_at=as_of, pod=pod, requests=group.requests)
+        return AccountSeen(as_of, seen)
 
 
 def _unknown() -> Answer:

@@ -113,7 +113,7 @@ class Process:
             Heard(who, told),
             lambda name, message: reader(name, message, clock.now()),
             OutcomesPort(places.replies, wire),
-            AccountPort(places.cluster, wire) if with_account else None,
+            AccountPort(places.cluster, wire, clock) if with_account else None,
             clock_fault=clock.fault,
         )
         self.reconciler = Reconciler(policy, ports)

@@ -348,7 +348,7 @@ class World:
             or self._under_way
             or self.stalled
             or self.deposed
-            or (ledger is not None and ledger.document["entries"])
+            or (ledger is not None and (ledger.document["entries"] or ledger.document.get("leaks")))
         )
 
     def left(self) -> str:
@@ -357,7 +357,8 @@ class World:
         return (
             f"messages {sorted(self.broker.messages)[:8]}, records {sorted(self.store.records)[:4]}, "
             f"Jobs {sorted(self.cluster.jobs)[:4]}, entries {sorted(entries)[:4]}, "
-            f"acts under way {len(self._under_way)}"
+            f"acts under way {len(self._under_way)}, "
+            f"leaks {sorted(self.store.ledger.document.get('leaks', {}))[:4] if self.store.ledger else []}"
         )
 
 

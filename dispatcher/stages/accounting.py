@@ -1,23 +1,27 @@
 """Account: what was seen of paid pods is noted, charged once, and given back what is left.
 
 Brings sightings into the ledger's draft. Decides when a group has stopped and what it cost: with read access to ACI
-from the group's own times; without it from ours, as an upper bound, after the tail by which a group may outlive its
-pod.
+from the group's own times, which are read before its pod is deleted; without it, and where they cannot be read in time,
+from ours, as an upper bound, after the tail by which a group may outlive its pod.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from dispatcher.core.attempts import Sighting, is_stopped
 from dispatcher.core.budgets import CLOCK_ERROR
-from dispatcher.core.ledger import Entry
-from dispatcher.core.observations import GroupSeen, PodPhase, PodSeen
+from dispatcher.core.ledger import Entry, PodNote
+from dispatcher.core.observations import AccountSeen, PodPhase, PodSeen
 from dispatcher.memory import Memory
 from dispatcher.ports import Ports
-from dispatcher.stages import watching
+from dispatcher.stages import auditing, watching
+
+READ_PATIENCE = timedelta(seconds=30)
+"""How long a pod that has ended waits for its group's own times to be read; its address waits with it."""
+REFUSED = "ProviderFailed"
+"""The reason of a pod that was never asked for again after ACI had refused its group."""
 
 
 async def account(memory: Memory, ports: Ports) -> None:
@@ -28,13 +32,22 @@ async def account(memory: Memory, ports: Ports) -> None:
     paid = [name for name in sorted(memory.dirty) if name in entries and entries[name].paid]
     for name in paid:
         _note(memory, name, memory.sight(name), now)
-    open_money = [name for name in paid if not entries[name].money_settled]
-    if not open_money:
-        return
-    groups = await ports.account.groups() if ports.account is not None else None
-    for name in open_money:
-        _charge(memory, ports, name, memory.sight(name), groups, now)
-        _settle(memory, ports, name, memory.sight(name), groups, now)
+    await auditing.look(memory, ports, _unread(memory))
+    seen = memory.account_seen
+    for name in [name for name in paid if not entries[name].money_settled]:
+        _charge(memory, ports, name, memory.sight(name), seen, now)
+        _settle(memory, ports, name, memory.sight(name), seen, now)
+
+
+def _unread(memory: Memory) -> set[str]:
+    """Pods that are over, as far as known, and not charged yet: the times of their groups are wanted."""
+    return {
+        uid
+        for entry in memory.draft.entries.values()
+        if entry.paid and not entry.money_settled
+        for uid, note in entry.pods.items()
+        if not note.charged and (note.ended_at or note.gone_at)
+    }
 
 
 async def _look_for_unseen(memory: Memory, ports: Ports) -> None:
@@ -99,19 +112,20 @@ def _charge(
     ports: Ports,
     name: str,
     sight: Sighting,
-    groups: Mapping[str, GroupSeen] | None,
+    seen: AccountSeen | None,
     now: datetime,
 ) -> None:
     entry = memory.draft.entries[name]
     for uid, note in list(entry.pods.items()):
         if note.charged:
             continue
-        billed = _billed(entry, uid, sight.pods.get(uid), groups, now)
+        billed = _billed(memory, entry, uid, sight.pods.get(uid), seen, now)
         if billed is not None:
             cost = memory.draft.charge(name, uid, billed.start, billed.end, estimated=billed.estimated)
             if uid not in memory.draft.entries[name].pods:
                 sight.dropped.add(uid)  # gone already, so that the ledger has dropped it at once
-            ports.events.emit("pod.charged", job=name, pod=uid, cost_usd=str(cost))
+            memory.no_group.discard(uid)
+            ports.events.emit("pod.charged", job=name, pod=uid, cost_usd=str(cost), estimated=billed.estimated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +137,60 @@ class _Billed:
 
 
 def _billed(
-    entry: Entry, uid: str, pod: PodSeen | None, groups: Mapping[str, GroupSeen] | None, now: datetime
+    memory: Memory, entry: Entry, uid: str, pod: PodSeen | None, seen: AccountSeen | None, now: datetime
 ) -> _Billed | None:
     """When the pod's group was billed, once it has stopped; None: not known to have stopped yet."""
     note = entry.pods[uid]
-    ended = note.ended_at or note.gone_at
-    if groups is not None:
-        group = groups.get(uid)
-        if group is not None and group.stopped_at is not None:
-            return _Billed(group.started_at or group.stopped_at, group.stopped_at, estimated=False)
-        if group is None and note.gone_at is not None:
-            # Never billed, or gone before we looked: it has stopped by now, at the latest.
-            return _Billed(note.created_at, now + CLOCK_ERROR)
+    if seen is not None:
+        told = _as_told(memory, note, uid, pod, seen)
+        if told is not None or not _given_up(memory, note, uid, seen, now):
+            return told
+    return _bound(entry, note, pod, now)
+
+
+def _as_told(memory: Memory, note: PodNote, uid: str, pod: PodSeen | None, seen: AccountSeen) -> _Billed | None:
+    """What ACI says of it; None: not that it has stopped."""
+    group = seen.groups.get(uid)
+    if group is not None:
+        if group.stopped_at is None:
+            return None
+        memory.no_group.discard(uid)
+        return _Billed(group.started_at or group.stopped_at, group.stopped_at, estimated=False)
+    if note.gone_at is None:
+        if note.ended_at is not None and seen.as_of >= note.ended_at and pod is not None and _was_refused(pod):
+            memory.no_group.add(uid)
         return None
+    if seen.as_of < note.gone_at:
+        return None
+    if uid in memory.no_group:
+        # Refused, and no group of it was there afterwards, neither before it went nor since: none ever was.
+        return _Billed(note.gone_at, note.gone_at, estimated=False)
+    # Never billed, or gone before we looked: it has stopped by then, at the latest.
+    return _Billed(note.created_at, seen.as_of + CLOCK_ERROR)
+
+
+def _was_refused(pod: PodSeen) -> bool:
+    return pod.phase is PodPhase.FAILED and pod.reason == REFUSED and pod.started_at is None
+
+
+def _given_up(memory: Memory, note: PodNote, uid: str, seen: AccountSeen, now: datetime) -> bool:
+    """Whether its times were waited for in vain: then it is charged as if nobody could read them."""
+    ended = note.gone_at or note.ended_at
+    if ended is None or now < max(ended, memory.took_over_at) + READ_PATIENCE:
+        return False
+    return not _was_looked_at(seen, uid, ended)
+
+
+def _was_looked_at(seen: AccountSeen, uid: str, since: datetime) -> bool:
+    """Whether its group was read, or was found missing, since then."""
+    group = seen.groups.get(uid)
+    looked_at = seen.as_of if group is None else group.read_at
+    return looked_at is not None and looked_at >= since
+
+
+def _bound(entry: Entry, note: PodNote, pod: PodSeen | None, now: datetime) -> _Billed | None:
+    """The most that it can have been, from what was seen of its pod."""
+    ended = note.ended_at or note.gone_at
     if ended is None:
         return None
     if pod is not None and pod.phase is PodPhase.SUCCEEDED:
@@ -153,7 +208,7 @@ def _settle(
     ports: Ports,
     name: str,
     sight: Sighting,
-    groups: Mapping[str, GroupSeen] | None,
+    seen: AccountSeen | None,
     now: datetime,
 ) -> None:
     """Gives back what is left, once nothing of the attempt can bill any more."""
@@ -163,7 +218,9 @@ def _settle(
         return
     if any(not note.charged for note in entry.pods.values()):
         return
-    if groups is None and entry.noted and now < _last_left(sight, entry) + entry.tail:
+    left = _last_left(sight, entry)
+    nobody_can_tell = seen is None or seen.as_of < left
+    if nobody_can_tell and entry.noted and now < left + entry.tail:
         return
     estimated = memory.draft.settle_money(name)
     if estimated:
@@ -176,19 +233,33 @@ def _last_left(sight: Sighting, entry: Entry) -> datetime:
     return max(ends, default=entry.written)
 
 
-def finished_pods(memory: Memory) -> list[tuple[str, PodSeen]]:
+def finished_pods(memory: Memory, now: datetime) -> list[tuple[str, PodSeen]]:
     """Pods on the virtual node that have ended, are noted in the accepted ledger and written up: they may be deleted.
 
-    Failed ones first: their group may still run, and bill.
+    Where ACI may be read, not before their groups' own times were, or were waited for in vain: with its group a pod's
+    times are gone. Failed ones first: their group may still run, and bill.
     """
     found = [
         (name, pod)
         for name, entry in memory.ledger.entries.items()
         if entry.paid and name in memory.sightings
         for pod in memory.sightings[name].pods.values()
-        if _may_go(memory, entry, memory.sightings[name], pod)
+        if _may_go(memory, entry, memory.sightings[name], pod) and is_read(memory, entry, pod, now)
     ]
     return sorted(found, key=lambda pair: (pair[1].phase is not PodPhase.FAILED, pair[1].uid))
+
+
+def is_read(memory: Memory, entry: Entry, pod: PodSeen, now: datetime) -> bool:
+    """Whether nothing is to be had any more from a pod that has ended: its group's times are charged, or there are none
+    to wait for."""
+    note, seen = entry.pods.get(pod.uid), memory.account_seen
+    if seen is None or note is None or note.charged or note.ended_at is None:
+        return True
+    if now >= max(note.ended_at, memory.took_over_at) + READ_PATIENCE:
+        return True
+    # A group that is not there has no times; one that runs on after its pod has failed must be stopped first.
+    missing = pod.uid not in seen.groups
+    return (missing or pod.phase is PodPhase.FAILED) and _was_looked_at(seen, pod.uid, note.ended_at)
 
 
 def _may_go(memory: Memory, entry: Entry, sight: Sighting, pod: PodSeen) -> bool:

@@ -81,6 +81,7 @@ def tell(memory: Memory, ports: Ports, policy: Policy) -> None:
         reserved_usd=tightest["reserved_usd"] if tightest else "0",
         addresses_in_use=memory.ledger.addresses(now),
         addresses_usable=profile.addresses_max if profile else 0,
+        leaks=leak_rows(memory.ledger),
         over_limit=any(row["over_limit"] for row in rows),
         accounts=rows,
     )
@@ -101,6 +102,21 @@ def account_rows(ledger: Ledger, budgets: tuple[Budget, ...], now: datetime) -> 
     ]
 
 
+def leak_rows(ledger: Ledger) -> list[dict[str, Any]]:
+    """Groups without a pod that are still there, as plain JSON values."""
+    return [
+        {
+            "group": leak.group,
+            "job": leak.job,
+            "since": to_text(leak.since),
+            "bills": leak.bills,
+            "cost_usd": str(leak.spent),
+        }
+        for leak in ledger.leaks.values()
+        if leak.held_until is None
+    ]
+
+
 def _row(account_id: AccountId, account: Account, reserved: Money, now: datetime) -> dict[str, Any]:
     _name, scope, *_ = account_id.split("|")
     return {
@@ -115,4 +131,5 @@ def _row(account_id: AccountId, account: Account, reserved: Money, now: datetime
         "reserved_usd": str(reserved),
         "over_limit": account.spent + reserved > account.limit,
         "overrun": account.overrun,
+        "leaked_usd": str(account.leaked),
     }

@@ -55,8 +55,8 @@ async def clear_away(memory: Memory, ports: Ports, policy: Policy) -> None:
 async def _delete_finished_pods(memory: Memory, ports: Ports, policy: Policy) -> None:
     if policy.virtual_node is None:
         return
-    finished = accounting.finished_pods(memory)
     now = ports.clock.now()
+    finished = accounting.finished_pods(memory, now)
     allowed = finished[: deletes_left(memory.draft.deletes, policy.virtual_node, now)]
     if not allowed:
         return
@@ -98,9 +98,12 @@ async def _release_job(memory: Memory, ports: Ports, entry: Entry) -> None:
         # Never seen, and its record is gone: a create that still lands has no power, and is cleared on sight.
         sight.job_gone = True
         return
-    noted = memory.ledger.entries[entry.name].pods
-    if entry.paid and any(uid not in noted and uid not in sight.dropped for uid in sight.pods):
+    accepted, now = memory.ledger.entries[entry.name], ports.clock.now()
+    if entry.paid and any(uid not in accepted.pods and uid not in sight.dropped for uid in sight.pods):
         return
+    there = [pod for uid, pod in sight.pods.items() if uid not in sight.gone and pod.finished]
+    if entry.paid and not all(accounting.is_read(memory, accepted, pod, now) for pod in there):
+        return  # its pods go with it, and with them what their groups tell
     [answer] = await ports.cluster.release_jobs([ObjectRef(entry.name, job.uid)])
     if answer in _GONE:
         await watching.look_for_job(memory, ports, entry.name)

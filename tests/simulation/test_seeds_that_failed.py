@@ -14,7 +14,7 @@ import pytest
 
 from dispatcher.core.attempts import Sighting
 from dispatcher.core.ledger import Draft, Entry
-from dispatcher.core.observations import GroupSeen
+from dispatcher.core.observations import AccountSeen
 from dispatcher.core.units import Money
 from dispatcher.memory import Memory
 from dispatcher.ports import Answer, Ports
@@ -60,11 +60,11 @@ def test_a_pod_that_was_charged_and_dropped_at_once_was_charged_again() -> None:
         ports: Ports,
         name: str,
         sight: Sighting,
-        groups: Mapping[str, GroupSeen] | None,
+        seen: AccountSeen | None,
         now: datetime,
     ) -> None:
         dropped = set(sight.dropped)
-        right(memory, ports, name, sight, groups, now)
+        right(memory, ports, name, sight, seen, now)
         sight.dropped = dropped
 
     right = accounting._charge

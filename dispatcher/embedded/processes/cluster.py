@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from dispatcher.core.failures import FailureCause
-from dispatcher.core.observations import ClusterChanges, ClusterSeen, GroupSeen, JobSeen, NodeHeadroom
+from dispatcher.core.observations import AccountSeen, ClusterChanges, ClusterSeen, JobSeen, NodeHeadroom
 from dispatcher.embedded.answers import Failed
 from dispatcher.embedded.objects import ObjectStore, StoreWriteFailed
 from dispatcher.embedded.processes.config import ProcessClusterConfig
@@ -269,11 +269,16 @@ class ProcessCluster:
         folder = self._folders.of(pod.uid)
         return await asyncio.get_running_loop().run_in_executor(self._hands, folder.log_tail, bytes_max)
 
-    async def groups(self) -> Mapping[str, GroupSeen]:
-        """The virtual node's container groups by pod uid, also for a while after they are gone. Raises LookFailed."""
+    async def has_pod(self, namespace: str, pod: ObjectRef) -> bool:
+        """Whether that pod is there; namespaces are all one here. Raises LookFailed."""
+        self._check_alive()
+        return pod.uid in self._world.pods
+
+    async def look(self, wanted: Collection[str]) -> AccountSeen:
+        """The virtual node's container groups, also for a while after they are gone. Raises LookFailed."""
         self._check_alive()
         now = self._clock.now()
-        return {uid: group.seen(now) for uid, group in self._world.meter.groups.items()}
+        return AccountSeen(now, {uid: group.seen(now) for uid, group in self._world.meter.groups.items()})
 
     @property
     def counters(self) -> Counters:

@@ -41,8 +41,14 @@ class Group:
         """As the account reports it now."""
         last = now if self.stopped_at is None else self.stopped_at
         return GroupSeen(
-            self.pod_uid, self.name, self.billed_from if self.billed_from <= last else None, self.stopped_at
-        )  # fmt: skip
+            self.pod_uid,
+            self.name,
+            self.billed_from if self.billed_from <= last else None,
+            self.stopped_at,
+            read_at=now,
+            gone=self.gone_at is not None,
+            requests=Resources(self.cpu_millis, 0),
+        )
 
 
 @dataclass(frozen=True, slots=True)

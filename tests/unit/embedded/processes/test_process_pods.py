@@ -122,7 +122,7 @@ async def test_a_pod_never_runs_without_its_record(tmp_path: Path, placement: Pl
         assert pod.reason == expected
         assert name_of("b") in pod.message
         assert not (tmp_path / "ran").exists()
-        assert await place.cluster.groups() == {}
+        assert (await place.cluster.look(())).groups == {}
 
 
 async def test_a_pods_own_deadline_on_a_node_is_the_items_time_out(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ async def test_a_virtual_pod_waits_for_its_group_and_is_billed_by_the_meter(tmp_
         (pod,) = await place.pods(1, "Succeeded")
         assert pod.started_at is not None
         assert pod.started_at - pod.created_at >= timedelta(milliseconds=400) - KERNEL_TICK
-        group = (await place.cluster.groups())[pod.uid]
+        group = (await place.cluster.look(())).groups[pod.uid]
         assert group.name == f"default-{pod.name}"
         assert group.started_at is not None
         assert (
@@ -260,7 +260,8 @@ async def test_a_virtual_pod_waits_for_its_group_and_is_billed_by_the_meter(tmp_
         assert group.stopped_at == pod.finished_at
         await place.cluster.release_jobs([ref(job)])
         await place.until(lambda seen: not seen.pods)
-        assert (await place.cluster.groups())[pod.uid] == group
+        later = (await place.cluster.look(())).groups[pod.uid]
+        assert (later.started_at, later.stopped_at, later.gone) == (group.started_at, group.stopped_at, True)
 
 
 async def test_a_full_subnet_refuses_and_the_refusal_is_a_failed_pod(tmp_path: Path) -> None:
@@ -310,7 +311,7 @@ async def test_a_delete_beyond_the_rate_leaves_the_group_running_and_billed(tmp_
         await place.until(lambda seen: len(seen.pods) == 1)
         (left,) = (await place.cluster.list_all()).pods
         assert left.marked_for_deletion
-        assert (await place.cluster.groups())[left.uid].stopped_at is None
+        assert (await place.cluster.look(())).groups[left.uid].stopped_at is None
 
 
 async def test_only_one_dispatcher_runs_the_pods_of_a_folder(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ async def test_pods_that_ended_while_no_dispatcher_lived_are_counted_by_their_ex
         assert all(pod.finished_at is not None and pod.finished_at < restarted_at for pod in seen.pods)
         assert (seen.jobs[0].succeeded, seen.jobs[0].failed) == (1, PODS - 1)
         if placement is Placement.VIRTUAL_NODE:
-            stops = {group.stopped_at for group in (await place.cluster.groups()).values()}
+            stops = {group.stopped_at for group in (await place.cluster.look(())).groups.values()}
             assert stops == {pod.finished_at for pod in seen.pods}
     assert runs_by_index(tmp_path) == ONCE_EACH
 
@@ -134,13 +134,13 @@ async def test_groups_that_were_pulling_keep_their_place_in_the_meter(tmp_path: 
     await dies(await a_doomed_dispatcher(tmp_path, "while_pulling", Placement.VIRTUAL_NODE, told(tmp_path, "true")))
     async with a_place(tmp_path) as place:
         assert place.cluster.counters.creates == PODS
-        groups = await place.cluster.groups()
+        groups = (await place.cluster.look(())).groups
         assert len(groups) == PODS
         assert all(group.stopped_at is None for group in groups.values())
         pods = await place.pods(PODS, "Pending")
         await place.cluster.delete_pods([ref(pod) for pod in pods])
         await place.until(lambda seen: not seen.pods)
-        ended = (await place.cluster.groups()).values()
+        ended = (await place.cluster.look(())).groups.values()
         assert all(group.started_at is not None and group.stopped_at is not None for group in ended)
     assert not runs_by_index(tmp_path)
 
