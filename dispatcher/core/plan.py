@@ -150,6 +150,7 @@ _NOT_TAKEN = frozenset(
         HoldReason.BUDGET_EXHAUSTED,
         HoldReason.CIRCUIT_OPEN,
         HoldReason.VIRTUAL_NODE_FROZEN,
+        HoldReason.LEAKED_GROUPS,
     }
 )
 """Held because the virtual node does not take it (or may not): more nodes would help."""

@@ -188,6 +188,11 @@ def _hold_words(
             [f"Nothing may be started on the virtual node: {verdict.detail or 'an operator must look first'}."],
             ["An operator looks at the bill and lifts the freeze; or a node gets room."],
         )
+    if reason is HoldReason.LEAKED_GROUPS:
+        return (
+            [f"Nothing is started on the virtual node while money is spent on what does no work: {verdict.detail}."],
+            ["The container group is deleted in Azure, or ends by itself; or a node gets room."],
+        )
     if reason is HoldReason.LEDGER_FULL:
         return (["So much is under way that the ledger cannot hold more."], ["Attempts that are under way end."])
     if reason in (HoldReason.CLOCK_BEHIND, HoldReason.CLOCKS_APART):
