@@ -4,13 +4,16 @@ Decides how many more container groups may be asked for. Counts every group that
 terminating ones and those without a pod too), or has gone for less than the release hold; nobody else protects these:
 the scheduler believes that the virtual node takes 5000 pods, and Azure shows every address of a delegated subnet as
 free.
+
+A group is deleted after its pod is gone, and counts against the quotas of groups and cores until then; how long that
+takes is within the tail, and within the release hold, which is for the address of such a group too.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from dispatcher.core.ledger import FIVE_MINUTES, ONE_HOUR, Ledger, Tokens
+from dispatcher.core.ledger import Entry, Ledger, Tokens
 from dispatcher.core.policy import VirtualNodePolicy
 from dispatcher.core.pricing import billed
 from dispatcher.core.units import Resources
@@ -24,16 +27,17 @@ class AddressBook:
         paid = [entry for entry in ledger.entries.values() if entry.paid]
         leaked = [leak for leak in ledger.leaks.values() if leak.holds_address(now)]
         there = [leak for leak in leaked if leak.held_until is None]
-        groups = sum(entry.groups for entry in paid) + len(there)
-        may_come = sum(entry.may_come for entry in paid)
+        groups = [(entry, groups_counted(entry, policy, now)) for entry in paid]
+        to_come = sum(entry.creates_to_come for entry in paid)
         self.in_use = sum(entry.addresses(now) for entry in paid) + len(leaked)
         self._addresses = policy.addresses_max - self.in_use
-        self._groups = policy.groups_max - groups
-        cpu_millis = sum(entry.groups * entry.cpu_millis for entry in paid) + sum(leak.cpu_millis for leak in there)
+        self._groups = policy.groups_max - sum(count for _, count in groups) - len(there)
+        cpu_millis = sum(count * entry.cpu_millis for entry, count in groups) + sum(leak.cpu_millis for leak in there)
         self._cpu_millis = policy.cores_max * 1000 - cpu_millis
+        short, long = policy.rate_windows
         self._creates, self._create_window = min(
-            (policy.creates_per_5min - ledger.creates.count(now, FIVE_MINUTES) - may_come, FIVE_MINUTES),
-            (policy.creates_per_hour - ledger.creates.count(now, ONE_HOUR) - may_come, ONE_HOUR),
+            (policy.creates_per_5min - ledger.creates.count(now, short) - to_come, short),
+            (policy.creates_per_hour - ledger.creates.count(now, long) - to_come, long),
         )
         self._paid, self._leaked, self._used, self._now = paid, leaked, ledger.creates, now
         self._policy = policy
@@ -74,10 +78,15 @@ def group_cpu_millis(requests: Resources) -> int:
     return billed(requests).cpu_millis
 
 
+def groups_counted(entry: Entry, policy: VirtualNodePolicy, now: datetime) -> int:
+    """Groups of an attempt that count against the quotas: those that may come or whose pod is there, and those whose
+    pod has gone but which may not be deleted yet."""
+    gone = now + policy.release_hold - policy.group_outlives_pod
+    return entry.groups + sum(count for until, count in entry.holds if until > gone)
+
+
 def deletes_left(used: Tokens, policy: VirtualNodePolicy, now: datetime) -> int:
     """How many groups may be deleted now: deletes have limits of their own, equal to those on creates."""
-    left = min(
-        policy.deletes_per_5min - used.count(now, FIVE_MINUTES),
-        policy.deletes_per_hour - used.count(now, ONE_HOUR),
-    )
+    short, long = policy.rate_windows
+    left = min(policy.deletes_per_5min - used.count(now, short), policy.deletes_per_hour - used.count(now, long))
     return max(0, left)

@@ -6,7 +6,8 @@ a cycle and becomes the next :class:`Ledger` only once its write was accepted.
 
 Addresses, groups and creates are reckoned from the entries: an attempt holds one address for every group that may still
 come, one for every group that is there (finished and terminating ones too), and each for ``release_hold`` after its
-group has gone. A create token is held while a group may come and counts for an hour from the group's own creation.
+group has gone. A create token is held while a group may come, and on until there is proof that it was asked for (its
+pod is there before, and may be for long); from then on it counts for as long as the longer window.
 Groups that were found without a pod stand beside the entries: they are charged to the accounts as they bill on, beyond
 anything that was set aside.
 """
@@ -47,17 +48,20 @@ class PodNote:
     ended_at: datetime | None = None
     charged: bool = False
     gone_at: datetime | None = None
+    asked_for: bool = True
+    """Its group is known to have been asked for: the create counts in its window."""
 
     def to_json(self) -> list[Any]:
         """Plain data, short: there is one for every pod."""
         ended = self.ended_at and to_text(self.ended_at)
-        return [to_text(self.created_at), ended, self.charged, self.gone_at and to_text(self.gone_at)]
+        note = [to_text(self.created_at), ended, self.charged, self.gone_at and to_text(self.gone_at)]
+        return note if self.asked_for else [*note, False]
 
     @classmethod
     def from_json(cls, data: list[Any]) -> PodNote:
         """Reads what :meth:`to_json` wrote."""
-        created, ended, charged, gone = data
-        return cls(from_text(created), ended and from_text(ended), charged, gone and from_text(gone))
+        created, ended, charged, gone, *asked_for = data
+        return cls(from_text(created), ended and from_text(ended), charged, gone and from_text(gone), not asked_for)
 
 
 class EntryState(StrEnum):
@@ -119,8 +123,13 @@ class Entry:
 
     @property
     def groups(self) -> int:
-        """Groups that may come or are there: what counts against group and core quotas."""
+        """Groups that may come or whose pod is there."""
         return self.may_come + sum(1 for note in self.pods.values() if note.gone_at is None)
+
+    @property
+    def creates_to_come(self) -> int:
+        """Groups that may still be asked for: those of pods that are there already, as far as is known, too."""
+        return self.may_come + sum(1 for note in self.pods.values() if not note.asked_for)
 
     def addresses(self, now: datetime) -> int:
         """Addresses held now."""
@@ -398,17 +407,29 @@ class Draft:
         if ended > self._entries[name].ended:
             self._put(replace(self._entries[name], ended=ended))
 
-    def pod_seen(self, name: str, uid: str, created_at: datetime, ended_at: datetime | None) -> None:
-        """A pod of a paid attempt, at first sight and when it has ended."""
+    def pod_seen(
+        self, name: str, uid: str, created_at: datetime, ended_at: datetime | None, asked_by: datetime | None = None
+    ) -> None:
+        """A pod of a paid attempt: at first sight, when its group is known to have been asked for, and when it ended.
+
+        ``asked_by``: an instant at which the group had been asked for at the latest; None: it may still be. What has
+        ended was asked for by its end.
+        """
         entry = self._entries[name]
+        asked_by = asked_by or ended_at
         note = entry.pods.get(uid)
         if note is None:
-            self._creates = self._creates.add(created_at)
-            pods = {**entry.pods, uid: PodNote(created_at, ended_at)}
+            note = PodNote(created_at, asked_for=False)
             may_come = max(0, entry.may_come - 1)
-            self._put(replace(entry, pods=pods, noted=entry.noted + 1, may_come=may_come))
-        elif note.ended_at is None and ended_at is not None:
-            self._put(replace(entry, pods={**entry.pods, uid: replace(note, ended_at=ended_at)}))
+            entry = replace(entry, pods={**entry.pods, uid: note}, noted=entry.noted + 1, may_come=may_come)
+            self._put(entry)
+        if asked_by is not None and not note.asked_for:
+            self._creates = self._creates.add(max(created_at, asked_by))
+            note = replace(note, asked_for=True)
+        if ended_at is not None and note.ended_at is None:
+            note = replace(note, ended_at=ended_at)
+        if note is not entry.pods[uid]:
+            self._put(replace(entry, pods={**entry.pods, uid: note}))
 
     def pod_gone(self, name: str, uid: str, at: datetime) -> None:
         """The pod, and with it its group, is there no more; its address is held a while longer."""
@@ -417,7 +438,9 @@ class Draft:
         if note is None or note.gone_at is not None:
             return
         holds = (*(hold for hold in entry.holds if hold[0] > at), (at + self._release_hold, 1))
-        pods = {**entry.pods, uid: replace(note, gone_at=at)}
+        if not note.asked_for:
+            self._creates = self._creates.add(at)
+        pods = {**entry.pods, uid: replace(note, gone_at=at, asked_for=True)}
         self._put(_without_finished_notes(replace(entry, pods=pods, holds=holds)))
 
     def pods_deleted(self, count: int, at: datetime) -> None:

@@ -89,6 +89,8 @@ class VirtualNodePolicy:
     creates_per_hour: int = 300
     deletes_per_5min: int = 100
     deletes_per_hour: int = 300
+    rate_windows: tuple[timedelta, timedelta] = (timedelta(minutes=5), timedelta(hours=1))
+    """The windows of those four limits, Azure's own; never longer than an hour."""
     rates: Rates = field(default_factory=Rates)
     tail: timedelta = timedelta(seconds=180)
     """By how much a group may outlive its pod; 180 s fits Jobs of up to 100 pods."""
@@ -97,6 +99,11 @@ class VirtualNodePolicy:
     def of_group(self, requests: Resources) -> Resources:
         """What a pod's group has and bills: what the pod requests, and what the place adds."""
         return requests + self.profile.surcharge
+
+    @property
+    def group_outlives_pod(self) -> timedelta:
+        """For how long a group may be there after its pod is gone."""
+        return min(self.tail, self.release_hold)
 
     @property
     def addresses_max(self) -> int:

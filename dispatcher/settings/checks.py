@@ -115,6 +115,7 @@ def mistakes_of(pieces: Pieces, context: Context) -> Iterator[Mistake]:
         _subnets,
         _tasks_on_the_virtual_node,
         _locks,
+        _rate_windows,
         _broker_secret,
     ):
         yield from check(pieces, context)
@@ -356,6 +357,13 @@ def _release_lag(pieces: Pieces, context: Context) -> Iterator[Mistake]:
         longer = f"the {duration_text(lag)} that the local virtual node keeps an address"
         fault = f"{duration_text(hold)} is shorter than {longer}: pods will be refused for want of one"
         yield _at(context, ("virtual_node", "release_hold"), fault, f"write at least {duration_text(lag)}")
+
+
+def _rate_windows(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    node = pieces.virtual_node
+    if node is not None and node.rate_window_short >= node.rate_window_long:
+        fault = f"{duration_text(node.rate_window_short)} is not shorter than rate_window_long"
+        yield _at(context, ("virtual_node", "rate_window_short"), fault, "write 5m, as Azure counts")
 
 
 # --- reading what can be read ---------------------------------------------------------------------------------------

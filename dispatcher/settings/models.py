@@ -220,6 +220,10 @@ class VirtualNodeSettings(Section):
     """Azure's limit on group deletes in five minutes."""
     deletes_per_hour: Count = _NODES.deletes_per_hour
     """Azure's limit on group deletes in an hour."""
+    rate_window_short: PositiveDuration = Field(default=_NODES.rate_windows[0])
+    """The shorter window of these four limits: Azure's five minutes."""
+    rate_window_long: PositiveDuration = Field(default=_NODES.rate_windows[1], le=parse_duration("1h"))
+    """The longer window of these four limits: Azure's hour, and no longer than that."""
     tail: Duration = Field(default=_NODES.tail)
     """By how much a group may outlive its pod and bill on; reserved for every group."""
     pod_cpu_max: Cpu = 4000
@@ -250,6 +254,7 @@ class VirtualNodeSettings(Section):
             creates_per_hour=self.creates_per_hour,
             deletes_per_5min=self.deletes_per_5min,
             deletes_per_hour=self.deletes_per_hour,
+            rate_windows=(self.rate_window_short, self.rate_window_long),
             rates=rates,
             tail=self.tail,
             profile=placement_profile(self.profile).place,

@@ -296,10 +296,10 @@ async def _none_is_over(memory: Memory, ports: Ports, found: Sequence[Record]) -
     return set()
 
 
-async def _job_before_record(memory: Memory, ports: Ports, entry: Entry) -> None:
+async def _job_before_record(memory: Memory, ports: Ports, policy: Policy, entry: Entry) -> None:
     sight = memory.sight(entry.name)
     if not sight.job_gone:
-        await closing._release_job(memory, ports, entry)
+        await closing._release_job(memory, ports, policy, entry)
     uid = memory.records.get(entry.name)
     if not sight.job_gone:
         return

@@ -23,6 +23,9 @@ READ_PATIENCE = timedelta(seconds=30)
 REFUSED = "ProviderFailed"
 """The reason of a pod that was never asked for again after ACI had refused its group."""
 
+WHOLE_SECONDS = timedelta(seconds=1)
+"""By how much a time of Kubernetes may be too early: it is cut to the second."""
+
 
 async def account(memory: Memory, ports: Ports) -> None:
     """Notes, charges and settles for every paid entry that something has happened to."""
@@ -75,11 +78,15 @@ def _is_in_doubt(memory: Memory, entry: Entry) -> bool:
 def _note(memory: Memory, name: str, sight: Sighting, now: datetime) -> None:
     """Pods seen, ended and gone; what can come no more."""
     for pod in sight.pods.values():
-        ended = _ended_at(pod, now)
+        ended, asked_by = _ended_at(pod, now), _asked_by(pod, now)
         note = memory.draft.entries[name].pods.get(pod.uid)
         known = note is not None or pod.uid in sight.dropped
-        if not known or (note is not None and note.ended_at is None and ended is not None):
-            memory.draft.pod_seen(name, pod.uid, pod.created_at, ended)
+        news = note is not None and (
+            (note.ended_at is None and ended is not None) or (not note.asked_for and asked_by is not None)
+        )
+        if not known or news:
+            memory.draft.pod_seen(name, pod.uid, pod.created_at, ended, asked_by)
+    _count_deletes(memory, sight, now)
     for uid in sight.gone:
         memory.draft.pod_gone(name, uid, now)
     for uid in sight.pods:
@@ -88,6 +95,16 @@ def _note(memory: Memory, name: str, sight: Sighting, now: datetime) -> None:
     if is_stopped(sight) and memory.draft.entries[name].may_come:
         memory.draft.pods_unseen(name, _unseen(memory.draft.entries[name], sight), now)
         memory.draft.no_more_pods(name)
+
+
+def _count_deletes(memory: Memory, sight: Sighting, now: datetime) -> None:
+    """Every pod that goes has its group deleted, which counts at Azure, whoever deleted it: a Job's deadline, a person,
+    the garbage collector behind a Job. Those that this leader deleted itself are counted already; after a takeover one
+    may be counted twice, which is the safe side."""
+    others = {uid for uid, pod in sight.pods.items() if pod.marked_for_deletion or uid in sight.gone} - sight.deleted
+    if others:
+        memory.draft.pods_deleted(len(others), now)
+        sight.deleted |= others
 
 
 def _unseen(entry: Entry, sight: Sighting) -> int:
@@ -101,6 +118,16 @@ def _unseen(entry: Entry, sight: Sighting) -> int:
     if sight.job is not None and sight.job.condition is not None:
         return max(0, sight.job.succeeded + sight.job.failed - entry.noted)
     return entry.may_come
+
+
+def _asked_by(pod: PodSeen, now: datetime) -> datetime | None:
+    """When Azure had been asked for its group at the latest; None: it may not have been yet.
+
+    The pod is there first: the connector takes its time, and more of it for many pods.
+    """
+    if pod.started_at is not None:
+        return min(now, pod.started_at + WHOLE_SECONDS)
+    return now if pod.finished else None
 
 
 def _ended_at(pod: PodSeen, now: datetime) -> datetime | None:

@@ -45,7 +45,7 @@ async def clear_away(memory: Memory, ports: Ports, policy: Policy) -> None:
         for name, entry in memory.ledger.entries.items()
         if entry.state is EntryState.CLOSING and name in memory.dirty and name in memory.draft.entries
     ]
-    await ports.together([partial(_clear, memory, ports, entry) for entry in closing])
+    await ports.together([partial(_clear, memory, ports, policy, entry) for entry in closing])
     for name in list(memory.strays):
         await _delete_stray(memory, ports, name)
     for name in list(memory.latecomers):
@@ -67,7 +67,7 @@ async def _delete_finished_pods(memory: Memory, ports: Ports, policy: Policy) ->
             memory.sightings[name].deleted.add(pod.uid)
 
 
-async def _clear(memory: Memory, ports: Ports, entry: Entry) -> None:
+async def _clear(memory: Memory, ports: Ports, policy: Policy, entry: Entry) -> None:
     name = entry.name
     if not memory.sight(name).answered and ports.clock.now() < entry.written + LAUNCH_GRACE:
         return  # a create without an answer may still land: as long as the Job is there it does nothing
@@ -80,7 +80,7 @@ async def _clear(memory: Memory, ports: Ports, entry: Entry) -> None:
         del memory.records[name]
     sight = memory.sight(name)
     if not sight.job_gone:
-        await _release_job(memory, ports, entry)
+        await _release_job(memory, ports, policy, entry)
     entry = memory.draft.entries[name]
     if not sight.job_gone or (entry.paid and not entry.money_settled):
         return
@@ -88,8 +88,9 @@ async def _clear(memory: Memory, ports: Ports, entry: Entry) -> None:
         _drop(memory, ports, entry)
 
 
-async def _release_job(memory: Memory, ports: Ports, entry: Entry) -> None:
-    """Takes the Job away, but not before each of its paid pods is noted: afterwards nobody could tell what it cost."""
+async def _release_job(memory: Memory, ports: Ports, policy: Policy, entry: Entry) -> None:
+    """Takes the Job away, but not before each of its paid pods is noted: afterwards nobody could tell what it cost; nor
+    before those that have ended were deleted, within the rate of deletes: its pods go with it."""
     sight = memory.sight(entry.name)
     if sight.job is None:
         await watching.look_for_job(memory, ports, entry.name)
@@ -104,6 +105,9 @@ async def _release_job(memory: Memory, ports: Ports, entry: Entry) -> None:
     there = [pod for uid, pod in sight.pods.items() if uid not in sight.gone and pod.finished]
     if entry.paid and not all(accounting.is_read(memory, accepted, pod, now) for pod in there):
         return  # its pods go with it, and with them what their groups tell
+    waits = any(pod.uid not in sight.deleted for pod in there)
+    if entry.paid and waits and policy.virtual_node is not None:
+        return
     [answer] = await ports.cluster.release_jobs([ObjectRef(entry.name, job.uid)])
     if answer in _GONE:
         await watching.look_for_job(memory, ports, entry.name)

@@ -266,6 +266,7 @@ virtual_nodes = st.builds(
     creates_per_5min=st.sampled_from([50, 20, 4]),
     creates_per_hour=st.sampled_from([60, 30, 6]),
     tail=seconds(0, 60),
+    rate_windows=st.sampled_from([VirtualNodePolicy().rate_windows, (timedelta(seconds=30), timedelta(seconds=360))]),
 )
 
 

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from dispatcher.core.addresses import AddressBook
-from dispatcher.core.ledger import FIVE_MINUTES, ONE_HOUR, Draft, Ledger
+from dispatcher.core.addresses import AddressBook, groups_counted
+from dispatcher.core.ledger import Draft, Ledger
 from dispatcher.core.policy import VirtualNodePolicy
 from dispatcher.core.units import Resources
 from tests.builders import NOW, a_shape, an_entry
@@ -27,8 +27,11 @@ class AddressMachine(RuleBasedStateMachine):
         self.policy = VirtualNodePolicy()
         self.ledger = Ledger(epoch=1)
         self.launched = 0
+        self.pods = 0
         self.to_come: dict[str, int] = {}
         self.there: dict[str, list[str]] = {}
+        self.waiting: set[str] = set()
+        """Pods that are there and whose group the connector has not asked for yet."""
         self.gone_at: list[datetime] = []
         self.created_at: list[datetime] = []
 
@@ -60,21 +63,37 @@ class AddressMachine(RuleBasedStateMachine):
         return entry.name
 
     @rule(job=jobs)
-    def make_a_group(self, job: str) -> None:
+    def make_a_pod(self, job: str) -> None:
         if self.to_come[job]:
             self.to_come[job] -= 1
-            uid = f"{job}-{len(self.created_at)}"
+            self.pods += 1
+            uid = f"{job}-{self.pods}"
             self.there[job].append(uid)
-            self.created_at.append(self.now)
+            self.waiting.add(uid)
             draft = self.change()
             draft.pod_seen(job, uid, self.now, None)
             self.write(draft)
+
+    @rule(job=jobs, told=st.booleans())
+    def ask_for_a_group(self, job: str, told: bool) -> None:
+        """The connector comes to it; that it did is seen now, or not before the pod has gone."""
+        for uid in self.waiting.intersection(self.there[job]):
+            self.waiting.discard(uid)
+            self.created_at.append(self.now)
+            if told:
+                draft = self.change()
+                draft.pod_seen(job, uid, self.now, None, self.now)
+                self.write(draft)
+            return
 
     @rule(job=jobs, charged=st.booleans())
     def lose_a_group(self, job: str, charged: bool) -> None:
         if self.there[job]:
             uid = self.there[job].pop()
             self.gone_at.append(self.now)
+            if uid in self.waiting:
+                self.waiting.discard(uid)
+                self.created_at.append(self.now)
             draft = self.change()
             draft.pod_seen(job, uid, self.now, self.now)
             if charged:
@@ -114,28 +133,36 @@ class AddressMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_more_groups_and_cores_than_the_quota_allows(self) -> None:
-        groups = sum(self.to_come.values()) + sum(map(len, self.there.values()))
+        # A group is there for as long as the tail after its pod.
+        going = sum(1 for at in self.gone_at if at + min(self.policy.tail, HOLD) > self.now)
+        groups = sum(self.to_come.values()) + sum(map(len, self.there.values())) + going
+        assert sum(groups_counted(each, self.policy, self.now) for each in self.ledger.entries.values()) == groups
         assert groups <= self.policy.groups_max
         assert groups <= self.policy.cores_max  # of one core each
 
     @invariant()
     def no_more_creates_than_the_rate_allows(self) -> None:
-        coming = sum(self.to_come.values())
-        for window, limit in ((FIVE_MINUTES, self.policy.creates_per_5min), (ONE_HOUR, self.policy.creates_per_hour)):
+        coming = sum(self.to_come.values()) + len(self.waiting)
+        for window, limit in self.limits():
             made = sum(1 for at in self.created_at if at > self.now - window)
             assert made + coming <= limit
+
+    def limits(self) -> tuple[tuple[timedelta, int], ...]:
+        short, long = self.policy.rate_windows
+        return (short, self.policy.creates_per_5min), (long, self.policy.creates_per_hour)
 
     @invariant()
     def nothing_is_counted_twice(self) -> None:
         count, _reason = self.book().fit(ONE_CORE)
-        coming, there = sum(self.to_come.values()), sum(map(len, self.there.values()))
-        slack = timedelta(seconds=5)
+        entries = self.ledger.entries.values()
+        groups = sum(groups_counted(each, self.policy, self.now) for each in entries)
         free = [
             self.policy.addresses_max - self.book().in_use,
-            self.policy.groups_max - coming - there,
-            self.policy.cores_max - coming - there,
+            self.policy.groups_max - groups,
+            self.policy.cores_max - groups,
         ]
-        for window, limit in ((FIVE_MINUTES, self.policy.creates_per_5min), (ONE_HOUR, self.policy.creates_per_hour)):
+        slack, coming = timedelta(seconds=5), sum(each.creates_to_come for each in entries)
+        for window, limit in self.limits():
             made = sum(1 for at in self.created_at if at > self.now - window - slack)
             free.append(limit - made - coming)
         assert count >= max(0, min(free))

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from dispatcher.core.addresses import AddressBook
 from dispatcher.core.batching import LaneKey, manifest_bytes, next_batch
 from dispatcher.core.capacity import NodeSpace
-from dispatcher.core.ledger import FIVE_MINUTES, ONE_HOUR
 from dispatcher.core.observations import NodeHeadroom
 from dispatcher.core.plan import Launch, Plan, Snapshot, plan_cycle
 from dispatcher.core.policy import NodePoolPolicy, Policy
@@ -54,12 +53,13 @@ def test_no_more_addresses_groups_cores_and_creates_are_planned_than_there_are(w
     assert profile is not None
     after = after_launches(snapshot, plan, policy).ledger
     entries = [entry for entry in after.entries.values() if entry.paid]
-    groups, coming = sum(entry.groups for entry in entries), sum(entry.may_come for entry in entries)
+    groups, coming = sum(entry.groups for entry in entries), sum(entry.creates_to_come for entry in entries)
     assert after.addresses(NOW) <= profile.addresses_max
     assert groups <= profile.groups_max
     assert sum(entry.groups * entry.cpu_millis for entry in entries) <= profile.cores_max * 1000
-    assert after.creates.count(NOW, FIVE_MINUTES) + coming <= profile.creates_per_5min
-    assert after.creates.count(NOW, ONE_HOUR) + coming <= profile.creates_per_hour
+    short, long = profile.rate_windows
+    assert after.creates.count(NOW, short) + coming <= profile.creates_per_5min
+    assert after.creates.count(NOW, long) + coming <= profile.creates_per_hour
 
 
 @given(some.worlds())

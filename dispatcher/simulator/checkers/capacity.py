@@ -1,7 +1,7 @@
 """Law 4. Addresses, groups, cores and creates never exceed what was allowed, finished and terminating pods included.
 
 An address is held until its group has stopped, its pod has gone, and the world's own release lag is over. A group
-counts against the quotas from its create until its pod has gone.
+counts against the quotas from its create until it has stopped and its pod has gone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class WithinCapacity(Law):
                 del meter.holding[uid]
             elif not group.exempt and not group.beyond_tail:
                 addresses += 1
-                if group.pod_gone_at is None:
+                if group.address_free_at is None or group.address_free_at - meter.release_lag > now:
                     groups += 1
                     cpu_millis += meter.cpu_millis(group)
         for name, used, allowed in (

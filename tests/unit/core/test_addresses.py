@@ -1,5 +1,7 @@
 """What the virtual node still has room for."""
 
+from datetime import datetime
+
 import pytest
 
 from dispatcher.core.addresses import AddressBook, deletes_left, group_cpu_millis
@@ -65,16 +67,19 @@ def test_finished_pods_take_room_until_they_are_gone_and_their_address_for_the_r
     draft = a_draft(an_entry())
     draft.pod_seen("burst-b1-1", "p", NOW, NOW)
 
-    def left() -> list[int]:
-        ledger = draft.finish(NOW)
+    def left(at: datetime = NOW) -> list[int]:
+        ledger = draft.finish(at)
         return [
-            AddressBook(ledger, limits, NOW).fit(ONE_CORE)[0]
+            AddressBook(ledger, limits, at).fit(ONE_CORE)[0]
             for limits in (policy(subnet_prefix=28), policy(groups_max=10), policy(cores_max=10))
         ]
 
     assert left() == [10, 9, 9]
     draft.pod_gone("burst-b1-1", "p", NOW)
-    assert left() == [10, 10, 10]
+    # Its group is deleted after it: until then, a tail at most, it counts against the quotas.
+    assert left() == [10, 9, 9]
+    assert left(NOW + VirtualNodePolicy().tail) == [10, 10, 10]
+    assert left(NOW + 5 * MINUTE) == [11, 10, 10]
 
 
 def test_jobs_on_nodes_take_nothing_of_the_virtual_node() -> None:
@@ -120,6 +125,15 @@ def test_nobody_knows_when_a_running_group_frees_its_quota() -> None:
 def test_a_group_counts_the_cores_that_are_billed() -> None:
     assert group_cpu_millis(Resources(0, 10**9)) == 10
     assert group_cpu_millis(Resources(1500, 10**9)) == 1500
+
+
+def test_shorter_windows_count_what_falls_into_them() -> None:
+    scaled = policy(creates_per_5min=10, creates_per_hour=12, rate_windows=(30 * SECOND, 6 * MINUTE))
+    ledger = Ledger(creates=Tokens().add(NOW, 8))
+    assert AddressBook(ledger, scaled, NOW + SECOND).fit(ONE_CORE) == (2, HoldReason.ACI_CREATE_RATE)
+    assert AddressBook(ledger, scaled, NOW + MINUTE).fit(ONE_CORE) == (4, HoldReason.ACI_CREATE_RATE)
+    assert AddressBook(ledger, scaled, NOW + 7 * MINUTE).fit(ONE_CORE)[0] == 10
+    assert deletes_left(ledger.creates, VirtualNodePolicy(rate_windows=scaled.rate_windows), NOW + MINUTE) == 100
 
 
 def test_deletes_are_bounded_by_both_of_their_rates() -> None:

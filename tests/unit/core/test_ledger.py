@@ -171,8 +171,35 @@ def test_a_pod_is_noted_once_however_often_it_is_seen() -> None:
     for _ in range(3):
         draft.pod_seen("burst-b1-1", "p", NOW, None)
     entry = draft.entries["burst-b1-1"]
-    assert (entry.noted, entry.may_come) == (1, 2)
-    assert draft.peek().creates.count(NOW, ONE_HOUR) == 1
+    assert (entry.noted, entry.may_come, entry.creates_to_come) == (1, 2, 3)
+
+
+def test_a_create_counts_from_when_it_had_been_asked_for_not_from_its_pod() -> None:
+    draft = a_draft(an_entry(shape=a_shape(3)))
+    for _ in range(2):
+        draft.pod_seen("burst-b1-1", "p", NOW, None)
+    assert (draft.entries["burst-b1-1"].creates_to_come, draft.peek().creates.count(NOW, ONE_HOUR)) == (3, 0)
+    for _ in range(2):
+        draft.pod_seen("burst-b1-1", "p", NOW, None, NOW + 2 * MINUTE)
+    assert draft.entries["burst-b1-1"].creates_to_come == 2
+    assert draft.peek().creates.count(NOW + 6 * MINUTE, FIVE_MINUTES) == 1
+    # It never started, and ended or went: it may have been asked for as late as that.
+    draft.pod_seen("burst-b1-1", "q", NOW, NOW + 3 * MINUTE)
+    draft.pod_seen("burst-b1-1", "r", NOW, None)
+    draft.pod_gone("burst-b1-1", "r", NOW + 4 * MINUTE)
+    assert draft.entries["burst-b1-1"].creates_to_come == 0
+    assert draft.peek().creates.count(NOW + 8 * MINUTE - SECOND, FIVE_MINUTES) == 2
+    written = draft.finish(NOW).to_document()
+    assert Ledger.from_document(written).to_document() == written
+
+
+def test_what_an_earlier_version_wrote_of_a_pod_has_been_asked_for() -> None:
+    draft = a_draft(an_entry())
+    draft.pod_seen("burst-b1-1", "p", NOW, None)
+    document = draft.finish(NOW).to_document()
+    [note] = document["entries"]["burst-b1-1"]["pods"].values()
+    del note[4:]
+    assert Ledger.from_document(document).entries["burst-b1-1"].creates_to_come == 0
 
 
 def test_a_pod_has_its_first_end_and_goes_once() -> None:
@@ -255,7 +282,7 @@ def test_deletes_have_tokens_of_their_own() -> None:
 
 def charged_draft() -> Draft:
     draft = a_draft(an_entry(), budgets=(a_budget(),))
-    draft.pod_seen("burst-b1-1", "p", NOW, NOW + 5 * MINUTE)
+    draft.pod_seen("burst-b1-1", "p", NOW, NOW + 5 * MINUTE, NOW)
     draft.charge("burst-b1-1", "p", NOW, NOW + 5 * MINUTE)
     return draft
 
@@ -520,7 +547,7 @@ def test_a_ledger_is_read_as_it_was_written() -> None:
 def the_golden_ledger() -> Ledger:
     """Something of everything that a ledger can hold."""
     draft = charged_draft()
-    draft.pod_seen("burst-b1-1", "q", NOW, NOW + MINUTE)
+    draft.pod_seen("burst-b1-1", "q", NOW, NOW + MINUTE, NOW)
     draft.pod_gone("burst-b1-1", "q", NOW + MINUTE)
     draft.pods_deleted(3, NOW)
     draft.close("burst-b1-1")
