@@ -26,13 +26,14 @@ from dispatcher.core.work import Placement
 from dispatcher.errors import Deposed, LookFailed, OutcomeUnknown
 from dispatcher.explaining import Explanation, Scene, Subject, explain
 from dispatcher.memory import Memory, Tallies
-from dispatcher.ports import MessageReader, Ports
+from dispatcher.ports import Answer, MessageReader, Ports
 from dispatcher.stages import (
     accounting,
     auditing,
     bookkeeping,
     closing,
     launching,
+    ordering,
     receiving,
     rejecting,
     replying,
@@ -41,6 +42,9 @@ from dispatcher.stages import (
     watching,
 )
 from dispatcher.stages.leading import take_over
+from dispatcher.stages.ordering import Ordered, TopUpOrder
+
+__all__ = ["Ordered", "Reconciler", "TopUpOrder"]
 
 IDLE = timedelta(seconds=1)
 """How long nothing need be looked at if no bell rings."""
@@ -58,6 +62,7 @@ class Reconciler:
         self._memory: Memory | None = None
         self._adopted: tuple[Policy, MessageReader] | None = None
         self._experience = Experience(policy)
+        self._orders: list[TopUpOrder] = []
         self.tallies = Tallies()
 
     @property
@@ -68,6 +73,13 @@ class Reconciler:
     def adopt(self, policy: Policy, read_message: MessageReader) -> None:
         """From the next cycle on all is decided under another policy, after a takeover as at the start."""
         self._adopted = (policy, read_message)
+
+    def order(self, order: TopUpOrder) -> None:
+        """Takes an order; it is answered within the next cycle, or at once where this process does not lead."""
+        if self._memory is None:
+            order.tell(Ordered(Answer.REFUSED, "this replica does not lead; ask the one that does"))
+        else:
+            self._orders.append(order)
 
     async def cycle(self) -> timedelta:
         """Runs one whole cycle; how long one may sleep before the next unless something happens."""
@@ -102,6 +114,9 @@ class Reconciler:
     async def _cycle(self, memory: Memory) -> timedelta:
         ports, policy, tallies = self._ports, self._policy, self.tallies
         tallies.cycles += 1
+        if self._orders:
+            orders, self._orders = self._orders, []
+            await ordering.carry_out(memory, ports, policy, orders)
         received = await receiving.receive(memory, ports, policy, tallies)
         memory.headroom = await ports.cluster.headroom()
         await rejecting.expire(memory, ports, policy)
@@ -129,6 +144,9 @@ class Reconciler:
     async def _stand_down(self, why: str) -> None:
         """Forgets everything: what is in memory may be wrong now. The next cycle takes over anew, if it may."""
         memory, self._memory = self._memory, None
+        orders, self._orders = self._orders, []
+        for order in orders:
+            order.tell(Ordered(Answer.REFUSED, f"nothing was booked: {why}; ask again"))
         self._ports.events.emit("leader.stood_down", why=why)
         if memory is not None:
             await receiving.give_back(memory, self._ports)
@@ -223,6 +241,12 @@ class Reconciler:
         if self._memory is None:
             return None
         return explain(name, subject, Scene(self._memory, self._policy, history, self._ports.clock.now()))
+
+    def budgets(self) -> list[dict[str, Any]] | None:
+        """Every account with its top-ups and its forecast, as plain JSON; None while this process does not lead."""
+        if self._memory is None:
+            return None
+        return bookkeeping.budget_rows(self._memory.ledger, self._policy.budgets, self._ports.clock.now())
 
     def status(self) -> dict[str, Any]:
         """How things stand, as plain JSON."""

@@ -43,6 +43,39 @@ def status_view(status: Mapping[str, Any], url: str) -> RenderableType:
     return Group(*parts)
 
 
+def budgets_view(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Every account with what is left of it and where it is going."""
+    table = _table("budget", "of", "window until", "limit", "spent", "set aside", "now/h", "forecast", "empty at", "")
+    for row in rows:
+        remarks = [
+            *(["over its limit: nothing is started on it"] if row.get("over_limit") else []),
+            *(["overrun: somebody must look"] if row.get("overrun") else []),
+            *([f"{len(row['top_ups'])} added by hand"] if row.get("top_ups") else []),
+        ]
+        table.add_row(
+            _foreign(row.get("budget")),
+            _foreign(row.get("owner")),
+            _moment((row.get("window") or [None, None])[1]),
+            *(_dollars(row.get(key)) for key in ("limit_usd", "spent_usd", "reserved_usd", "burn_usd_per_hour")),
+            _dollars(row.get("forecast_usd")),
+            _moment(row.get("empty_at")),
+            "; ".join(remarks),
+        )
+    return table
+
+
+def top_ups_view(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What was added by hand."""
+    if not rows:
+        return Text("nothing was added by hand in the windows that the ledger still has")
+    table = _table("at", "budget", "of", "added", "by", "why")
+    for row in rows:
+        names = (_foreign(row.get(key)) for key in ("budget", "owner"))
+        words = (_foreign(row.get(key)) for key in ("author", "reason"))
+        table.add_row(_moment(row.get("at")), *names, _dollars(row.get("amount_usd")), *words)
+    return table
+
+
 def explanation_view(answer: Mapping[str, Any]) -> RenderableType:
     """An explanation: its headings, and under each its sentences."""
     parts: list[RenderableType] = [Text(_foreign(answer.get("title")).plain, style="bold")]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dispatcher.cli import (  # noqa: F401 - importing them adds their commands
     broker,
+    budgets,
     check,
     dead_letters,
     dead_letters_purge,

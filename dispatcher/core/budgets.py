@@ -137,12 +137,35 @@ class AccountId(str):
 
 
 @dataclass(frozen=True, slots=True)
+class TopUp:
+    """Money that a person added to one account, for the rest of its window. It stands in the ledger with its author."""
+
+    id: str
+    """Whoever sends it twice, since no answer came, adds it once."""
+    at: datetime
+    amount: Money
+    author: str
+    reason: str
+
+    def to_json(self) -> list[Any]:
+        """Plain data."""
+        return [self.id, to_text(self.at), self.amount.picos, self.author, self.reason]
+
+    @classmethod
+    def from_json(cls, data: list[Any]) -> TopUp:
+        """Reads what :meth:`to_json` wrote."""
+        name, at, picos, author, reason = data
+        return cls(name, from_text(at), Money(picos), author, reason)
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """A limit in force over one window, and what has been spent of it."""
 
     budget: str
     window: Window
     limit: Money
+    """The budget's, and what was added to it."""
     spent: Money
     warned: int = 0
     """The highest of the budget's ``warn_at`` that operators have been told of."""
@@ -150,10 +173,17 @@ class Account:
     """A charge went beyond what was reserved; nothing is opened here until a person has looked."""
     leaked: Money = NO_MONEY
     """Of what was spent: on groups without a pod, for which nothing was reserved."""
+    top_ups: tuple[TopUp, ...] = ()
+
+    @property
+    def topped_up(self) -> Money:
+        """How much of the limit people have added."""
+        return sum((each.amount for each in self.top_ups), start=NO_MONEY)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the ledger document."""
         start, end, hours = to_text(self.window.start), to_text(self.window.end), self.window.hours
+        added = {"topUps": [each.to_json() for each in self.top_ups]} if self.top_ups else {}
         return {
             "budget": self.budget,
             "window": [start, end],
@@ -163,6 +193,7 @@ class Account:
             "warned": self.warned,
             "overrun": self.overrun,
             **({"leaked": self.leaked.picos} if self.leaked else {}),
+            **added,
         }
 
     @classmethod
@@ -174,7 +205,8 @@ class Account:
         window = Window(from_text(start), from_text(end), parts)
         limit, spent = Money(data["limit"]), Money(data["spent"])
         leaked = Money(data.get("leaked", 0))
-        return cls(data["budget"], window, limit, spent, data["warned"], data["overrun"], leaked)
+        added = tuple(TopUp.from_json(each) for each in data.get("topUps", ()))
+        return cls(data["budget"], window, limit, spent, data["warned"], data["overrun"], leaked, added)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,3 +250,51 @@ def touched(
         if budget.counts(spender):
             for window in budget.windows(start, end):
                 yield budget, window, budget.account_of(spender, window)
+
+
+TEXT_MAX = 200
+"""Longest author and reason of a top-up: they stand in the ledger, which has a bound."""
+
+
+def account_for(
+    budgets: tuple[Budget, ...], name: str, owner: Spender | None, now: datetime
+) -> tuple[AccountId, Account]:
+    """The present account of that budget, as it is before anything was booked to it.
+
+    ``owner`` names the tenant and the task, as far as the budget tells them apart; None: it tells none apart. Raises
+    ValueError that reads "what is wrong; what to do instead".
+    """
+    budget = next((each for each in budgets if each.name == name), None)
+    if budget is None:
+        known = ", ".join(sorted(each.name for each in budgets)) or "none"
+        raise ValueError(f"there is no budget {name!r}; known are {known}")
+    given = owner or Spender("", "")
+    named = []
+    for what, of, own, scopes in (
+        ("tenant", given.tenant, budget.tenant, (Scope.TENANT, Scope.TENANT_TASK)),
+        ("task", given.task, budget.task, (Scope.TASK, Scope.TENANT_TASK)),
+    ):
+        tells_apart = budget.scope in scopes
+        if of and (not tells_apart or own not in (None, of)):
+            raise ValueError(f"budget {name} has no account for {what} {of!r} alone; leave the {what} out")
+        if tells_apart and not (own or of):
+            raise ValueError(f"budget {name} has an account for each {what}; say which, with --{what}")
+        named.append(own or of)
+    spender = Spender(*named)
+    window = next(budget.windows(now, now))
+    return budget.account_of(spender, window), Account(budget.name, window, budget.limit, NO_MONEY)
+
+
+def checked_top_up(name: str, at: datetime, amount: Money, author: str, reason: str) -> TopUp:
+    """A top-up that may be booked. Raises ValueError that reads "what is wrong; what to do instead"."""
+    who, why = " ".join(author.split()), " ".join(reason.split())
+    if amount <= NO_MONEY:
+        raise ValueError(f"{amount} dollars add nothing; say how many, or lower the limit in the configuration")
+    if not name or len(name) > TEXT_MAX:
+        raise ValueError("id: is missing or too long; send any short text that is new for each top-up")
+    for what, text, example in (("author", who, "your name"), ("reason", why, "what the money is for")):
+        if not text:
+            raise ValueError(f"{what}: is missing; say {example}, it stands in the audit log")
+        if len(text) > TEXT_MAX or not text.isprintable():
+            raise ValueError(f"{what}: must be at most {TEXT_MAX} printable characters; write it shorter")
+    return TopUp(name, at, amount, who, why)

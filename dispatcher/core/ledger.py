@@ -15,13 +15,13 @@ anything that was set aside.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from dispatcher.core.budgets import ANYONE, Account, AccountId, Budget, Spender, WorstCase, touched
+from dispatcher.core.budgets import ANYONE, Account, AccountId, Budget, Spender, TopUp, WorstCase, touched
 from dispatcher.core.jobs import JobShape, attempt_name
 from dispatcher.core.leaks import Leak
 from dispatcher.core.pricing import cost_of
@@ -341,6 +341,13 @@ class Draft:
         """The entries as they stand in the draft."""
         return self._entries
 
+    def over_limit(self) -> Iterator[tuple[AccountId, Account, Money]]:
+        """Accounts on which nothing may be opened, since more is bound than their limit allows; what is set aside."""
+        for account_id, account in self._accounts.items():
+            reserved = Money(self._reserved[account_id])
+            if account.spent + reserved > account.limit:
+                yield account_id, account, reserved
+
     @property
     def leaks(self) -> Mapping[str, Leak]:
         """Groups without a pod, as they stand in the draft."""
@@ -583,6 +590,20 @@ class Draft:
             self._reserved[account_id] -= money.picos
         self.changed = True
 
+    def top_up(self, account_id: AccountId, untouched: Account, top_up: TopUp) -> bool:
+        """Adds a person's money to an account, once; whether that was new. ``untouched``: what it is if there is none.
+
+        Nothing that is spent or set aside changes: what was over its limit may still be, and nothing is opened there.
+        """
+        if any(each.id == top_up.id for account in self._accounts.values() for each in account.top_ups):
+            return False
+        account = self._accounts.get(account_id, untouched)
+        added = (*account.top_ups, top_up)
+        # A percentage that the old limit had passed may be passed again.
+        self._accounts[account_id] = replace(account, limit=account.limit + top_up.amount, top_ups=added, warned=0)
+        self.changed = True
+        return True
+
     def take_over(self) -> None:
         """A new leader: the epoch rises, and the limits that operators have set come into force.
 
@@ -593,8 +614,8 @@ class Draft:
         limits = {budget.key: budget.limit for budget in self._budgets}
         for account_id, account in self._accounts.items():
             limit = limits.get(account_id.budget_key)
-            if limit is not None and limit != account.limit:
-                self._accounts[account_id] = replace(account, limit=limit)
+            if limit is not None and limit + account.topped_up != account.limit:
+                self._accounts[account_id] = replace(account, limit=limit + account.topped_up)
         known = frozenset(self._accounts)
         for entry in list(self._entries.values()):
             if entry.paid and not entry.money_settled:

@@ -1,27 +1,40 @@
-"""What the service answers to questions about itself: explanations, and later plans and reports.
+"""What the service answers to questions about itself, and how it takes orders: explanations, budgets, top-ups.
 
-Turns a query into a question to the reconciler, and its answer, or the reason why there is none, into JSON.
+Turns a query into a question to the reconciler, and its answer, or the reason why there is none, into JSON. An order is
+answered once it stands in the ledger, or within a bounded time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
 
+from dispatcher.core.budgets import Spender
 from dispatcher.core.history import History
+from dispatcher.core.units import Money
 from dispatcher.explaining import Subject
-from dispatcher.reconciler import Reconciler
+from dispatcher.ports import Answer
+from dispatcher.reconciler import Ordered, Reconciler, TopUpOrder
 from dispatcher.web import Answered
 
 STANDBY = "this replica does not lead: ask the one that does (`dispatcher status` says which leads)"
 STANDBY_STATUS = 503
+ORDER_SECONDS_MAX: Final = 8.0
+"""Below the patience of whoever asks."""
+ASK_AGAIN = "it may have been booked: ask again under the same id"
+USD_MAX = 10**9
 
 
 class Answers:
     """Questions to a running service."""
 
-    def __init__(self, reconciler: Reconciler, history: History) -> None:
+    def __init__(self, reconciler: Reconciler, history: History, ring: Callable[[], None]) -> None:
+        """``ring`` wakes the cycle that carries orders out."""
         self._reconciler = reconciler
         self._history = history
+        self._ring = ring
 
     def explain(self, query: Mapping[str, str]) -> Answered:
         """``name``, and ``kind`` where it is said: item, batch or tenant."""
@@ -34,6 +47,43 @@ class Answers:
         if found is None:
             return Answered({"error": STANDBY}, STANDBY_STATUS)
         return Answered(found.to_json(), 200 if found.found else 404)
+
+    def budgets(self, _query: Mapping[str, str]) -> Answered:
+        """Every account."""
+        rows = self._reconciler.budgets()
+        return Answered({"error": STANDBY}, STANDBY_STATUS) if rows is None else Answered({"budgets": rows})
+
+    async def top_up(self, body: Mapping[str, Any]) -> Answered:
+        """``id, budget, usd, author, reason`` and, where the budget tells them apart, ``tenant`` and ``task``."""
+        texts = {key: body.get(key) for key in ("id", "budget", "author", "reason", "tenant", "task")}
+        for key, value in texts.items():
+            if value is not None and not isinstance(value, str):
+                return wrong(f"{key}: must be text")
+        given = {key: str(value or "") for key, value in texts.items()}
+        try:
+            usd = Decimal(str(body.get("usd")))
+        except InvalidOperation:
+            usd = Decimal("nan")
+        if not usd.is_finite() or abs(usd) > USD_MAX:
+            return wrong(f"usd: is no amount of dollars; write for example 25.00, at most {USD_MAX}")
+        told: asyncio.Future[Ordered] = asyncio.get_running_loop().create_future()
+
+        def tell(answer: Ordered) -> None:
+            if not told.done():
+                told.set_result(answer)
+
+        owner = Spender(given["tenant"], given["task"]) if given["tenant"] or given["task"] else None
+        of = (given["id"], given["budget"], Money.from_usd(usd), given["author"], given["reason"])
+        self._reconciler.order(TopUpOrder(*of, tell, owner))
+        self._ring()
+        try:
+            async with asyncio.timeout(ORDER_SECONDS_MAX):
+                answer = await told
+        except TimeoutError:
+            return Answered({"error": f"not answered within {ORDER_SECONDS_MAX:g} s; {ASK_AGAIN}"}, 504)
+        if answer.answer is Answer.DONE:
+            return Answered({"text": answer.text, **(answer.facts or {})})
+        return Answered({"error": answer.text}, 400 if answer.answer is Answer.REFUSED else 504)
 
 
 def wrong(sentence: str) -> Answered:

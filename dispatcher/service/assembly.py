@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,7 @@ from dispatcher.queue.service_bus import ServiceBusQueue
 from dispatcher.reconciler import Reconciler
 from dispatcher.service.answers import Answers
 from dispatcher.service.loop import CycleLoop
-from dispatcher.service.reloading import Reloader, changes_that_need_a_restart
+from dispatcher.service.reloading import Adopted, Reloader, changes_that_need_a_restart, what_changed
 from dispatcher.service.signals import on_hangup, until_signalled
 from dispatcher.service.wiring import message_reader
 from dispatcher.settings import Examination, Settings
@@ -108,14 +108,15 @@ class Service(ABC):
             pause_min=settings.timing.cycle_pause_min,
             stuck_after=settings.timing.cycle_stuck_after,
         )
-        answers = Answers(self._reconciler, self._history)
+        answers = Answers(self._reconciler, self._history, self._ring)
         sources = Sources(
             self._status,
             self._health,
             self._liveness,
             self._readiness,
             self._metrics_page,
-            questions={"/api/explain": answers.explain},
+            questions={"/api/explain": answers.explain, "/api/budgets": answers.budgets},
+            acts={"/api/budgets/top-ups": answers.top_up},
         )
         app = make_app(sources, probed_from_outside=not names_this_machine(host))
         self._web = await self._stack.enter_async_context(WebServer(app, host=host, port=port))
@@ -125,20 +126,22 @@ class Service(ABC):
         self._reloader = Reloader(folder, reread, self._adopt, self._clock_of_events, self._events)
         self._stack.enter_context(on_hangup(self._reloader.ring))
 
-    def _adopt(self, settings: Settings) -> Sequence[str]:
+    def _adopt(self, settings: Settings) -> Adopted:
         """Takes other settings over, from the next cycle on; where it cannot, says why, and nothing changes."""
         if self._reconciler is None:
-            return ("the service has not been started",)
+            return Adopted(("the service has not been started",))
         try:
             reader = message_reader(settings, self._clock_of_events.now)
         except BadConfiguration as error:
-            return error.mistakes
+            return Adopted(error.mistakes)
         refused = changes_that_need_a_restart(self._settings, settings, local=self.LOCAL)
-        if not refused:
-            self._reconciler.adopt(settings.policy(), reader)
-            self._settings = settings
-            self._ring()
-        return refused
+        if refused:
+            return Adopted(refused)
+        changes = what_changed(self._settings, settings)
+        self._reconciler.adopt(settings.policy(), reader)
+        self._settings = settings
+        self._ring()
+        return Adopted(changes=changes)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Cycles until ``stop`` is set; a cycle that does not end in time after that is cut off."""

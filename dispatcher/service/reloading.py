@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,10 @@ LOOK_EVERY_SECONDS: Final = 5.0
 _FIXED_SECTIONS = ("service", "service_bus", "kubernetes", "azure", "local")
 _FIXED_TIMES = ("cycle_pause_min", "cycle_stuck_after", "stop_timeout")
 _SHOWN_MAX = 20
+_CHANGES_MAX = 50
+_SHOWN_LENGTH = 120
+_UNTOLD = ("service_bus.connection_string", "env")
+"""What may hold a secret, whatever we advise."""
 _RESTART = "restart the dispatcher, or take the change back"
 
 
@@ -60,6 +65,35 @@ def _fixed(old: Settings, new: Settings, *, local: bool) -> Iterator[str]:
             yield f"tasks: {task.name} moves to the namespace {task.namespace}, which needs a restart; {_RESTART}"
 
 
+def what_changed(old: Settings, new: Settings) -> list[str]:
+    """One line for each setting that is another now: ``budgets[0].limit_usd: 25 -> 10``. Never a secret's value."""
+    return list(_differences("", old.model_dump(mode="json"), new.model_dump(mode="json")))[:_CHANGES_MAX]
+
+
+def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
+    if old == new:
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _differences(f"{path}.{key}".removeprefix("."), old.get(key), new.get(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for position, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(f"{path}[{position}]", before, after)
+    elif any(path.startswith(each) or f".{each}" in path for each in _UNTOLD):
+        yield f"{path}: another value"
+    else:
+        yield f"{path}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        value = [each.get("name") for each in value if isinstance(each, dict)]  # what they hold may be secret
+    elif isinstance(value, dict):
+        value = sorted(value)
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}..."
+
+
 def _replies(settings: Settings) -> set[str]:
     return {name for queue in settings.queues for name in queue.reply_to}
 
@@ -79,6 +113,16 @@ class Refusal:
         return f"configuration: {refused}: {self.mistakes[0]}{more}"
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What became of settings that were to be taken over."""
+
+    refused: Sequence[str] = ()
+    """Why they were not, one line each; none: they were."""
+    changes: Sequence[str] = ()
+    """What is another now, one line each."""
+
+
 class Reloader:
     """Follows the files of a configuration for as long as it runs."""
 
@@ -86,13 +130,13 @@ class Reloader:
         self,
         folder: Path,
         reread: Callable[[], Examination],
-        adopt: Callable[[Settings], Sequence[str]],
+        adopt: Callable[[Settings], Adopted],
         clock: Clock,
         events: Events,
         *,
         look_every_seconds: float = LOOK_EVERY_SECONDS,
     ) -> None:
-        """``adopt`` takes settings over, and says why not where it does not."""
+        """``adopt`` takes settings over and says what has changed, or why it did not."""
         self._files = (folder / DISPATCHER_FILE, folder / TASKS_FILE)
         self._folder = folder
         self._reread = reread
@@ -138,12 +182,14 @@ class Reloader:
 
     async def _read_again(self) -> None:
         warnings: list[str] = []
+        changes: Sequence[str] = ()
         try:
             examined = await asyncio.to_thread(self._reread)
             mistakes = [str(each) for each in examined.mistakes]
             warnings = [str(each) for each in examined.warnings[:_SHOWN_MAX]]
             if examined.settings is not None:
-                mistakes = list(self._adopt(examined.settings))
+                adopted = self._adopt(examined.settings)
+                mistakes, changes = list(adopted.refused), adopted.changes
         except Exception as error:  # the service works on under the old one; the log and the status tell it
             log.exception("configuration.broke_off")
             mistakes = [f"reading it broke off ({type(error).__name__}: {error}); the log says where"]
@@ -154,8 +200,8 @@ class Reloader:
             self._events.emit("configuration.refused", mistakes=mistakes[:_SHOWN_MAX], count=len(mistakes))
             return
         self.refusal, self._adopted_at = None, now
-        log.info("configuration.adopted", warnings=warnings)
-        self._events.emit("configuration.adopted", warnings=warnings)
+        log.info("configuration.adopted", warnings=warnings, changes=list(changes[:_SHOWN_MAX]))
+        self._events.emit("configuration.adopted", warnings=warnings, changes=list(changes))
 
     def _fingerprint(self) -> str:
         """Changes with the files, whatever their times say; a file that is not there is a state too."""

@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from dispatcher.core.budgets import Scope, WorstCase
 from dispatcher.core.jobs import shape_of
 from dispatcher.core.pricing import group_rate
 from dispatcher.core.units import Money, Resources
+from dispatcher.core.windows import WindowKind
 from dispatcher.core.work import Placement
 from dispatcher.settings.mistakes import Location, Mistake, did_you_mean, mapping_or_empty, path_text
 from dispatcher.settings.models import (
@@ -41,6 +42,7 @@ NAMESPACE_LENGTH_MAX = 31
 """On the virtual node namespace and Job name together have at most 50 characters, 19 of which are the Job's name."""
 
 Model = TypeVar("Model", bound=BaseModel)
+_LENGTHS = (WindowKind.HOUR, WindowKind.DAY, WindowKind.WEEK, WindowKind.MONTH)
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def mistakes_of(pieces: Pieces, context: Context) -> Iterator[Mistake]:
         _shared_event_types,
         _replies_to_work,
         _budgets_for_nothing,
+        _budgets_that_hold_for_ever,
+        _the_same_budget_twice,
         _subnets,
         _tasks_on_the_virtual_node,
         _locks,
@@ -126,7 +130,14 @@ def mistakes_of(pieces: Pieces, context: Context) -> Iterator[Mistake]:
 
 def warnings_of(pieces: Pieces, context: Context) -> Iterator[Mistake]:
     """Everything that a person should know, though the service starts."""
-    for check in (_budgets_below_one_pod, _no_budget, _unused_tasks, _tenants_from_nowhere, _release_lag):
+    for check in (
+        _budgets_below_one_pod,
+        _budgets_that_never_bind,
+        _no_budget,
+        _unused_tasks,
+        _tenants_from_nowhere,
+        _release_lag,
+    ):
         yield from check(pieces, context)
 
 
@@ -177,6 +188,23 @@ def _replies_to_work(pieces: Pieces, context: Context) -> Iterator[Mistake]:
             if name.lower() in work:
                 fault = f"{name!r} is a queue that work comes from: outcomes on it would be taken for messages"
                 yield _at(context, ("queues", position, "reply_to", index), fault, "name a queue of its own")
+
+
+def _budgets_that_hold_for_ever(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    yield from _too_small(pieces, context, only_there=True)
+
+
+def _the_same_budget_twice(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    """Two limits on the same money in the same window contradict each other, whatever they are called."""
+    first: dict[tuple[object, ...], tuple[int, BudgetSettings]] = {}
+    for position, budget in pieces.budgets:
+        what = (budget.scope, budget.tenant, budget.task, budget.window, budget.time_zone, budget.business_hours)
+        found, other = first.setdefault(what, (position, budget))
+        if found != position and (other.limit_usd, other.when_exhausted) != (budget.limit_usd, budget.when_exhausted):
+            fault = (
+                f"{budget.limit_usd} contradicts the {other.limit_usd} of {other.name!r}, which counts the very same"
+            )
+            yield _at(context, ("budgets", position, "limit_usd"), fault, "keep one of the two")
 
 
 def _subnets(pieces: Pieces, context: Context) -> Iterator[Mistake]:
@@ -293,6 +321,11 @@ def search_path() -> str:
 
 
 def _budgets_below_one_pod(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    yield from _too_small(pieces, context, only_there=False)
+
+
+def _too_small(pieces: Pieces, context: Context, *, only_there: bool) -> Iterator[Mistake]:
+    """``only_there``: of tasks that may run nowhere but on the virtual node, or of the others."""
     if not pieces.spills:
         return
     for position, budget in pieces.budgets:
@@ -300,16 +333,52 @@ def _budgets_below_one_pod(pieces: Pieces, context: Context) -> Iterator[Mistake
             if Placement.VIRTUAL_NODE not in task.placements or budget.task not in (None, task.name):
                 continue
             worst = pieces.worst_case_of_one_pod(task)
-            if budget.budget().limit < worst:
+            if budget.budget().limit < worst and (Placement.NODE_POOL not in task.placements) is only_there:
                 start, run = duration_text(task.start_deadline), duration_text(task.item_timeout)
+                what = "would be held for ever" if only_there else "would never go to the virtual node"
                 fault = (
                     f"{budget.limit_usd} is less than the worst case of one pod of task {task.name!r}, {worst} "
-                    f"(it may take {start} to start, run for {run} "
-                    "and outlive its pod by the tail): it would never go to the virtual node"
+                    f"(it may take {start} to start, run for {run} and outlive its pod by the tail): it {what}"
                 )
                 yield _at(
                     context, ("budgets", position, "limit_usd"), fault, "raise the limit or shorten the task's times"
                 )
+
+
+def _budgets_that_never_bind(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    """A limit that another one always stops short of: whoever wrote it meant something else."""
+    for (position, budget), (_, other) in permutations(pieces.budgets, 2):
+        if not _within(budget, other):
+            continue
+        if budget.limit_usd > other.limit_usd:
+            fault = (
+                f"{budget.limit_usd} a {budget.window} can never be spent: {other.name!r} counts all of it "
+                f"and ends at {other.limit_usd} a {other.window}"
+            )
+            remedy = f"lower it, or raise the limit of {other.name}"
+            yield _at(context, ("budgets", position, "limit_usd"), fault, remedy)
+
+
+def _within(budget: BudgetSettings, other: BudgetSettings) -> bool:
+    """Whether whatever the first counts, the second counts too, in windows that are no shorter."""
+    if other.business_hours is not None and other.business_hours != budget.business_hours:
+        return False
+    if other.time_zone != budget.time_zone or _LENGTHS.index(other.window) < _LENGTHS.index(budget.window):
+        return False
+    if budget.window is WindowKind.WEEK and other.window is not WindowKind.WEEK:  # a month may begin within it
+        return False
+    if other.scope is Scope.ALL:
+        return budget.scope is not Scope.ALL or budget.window is not other.window
+    by_tenant, by_task = (Scope.TENANT, Scope.TENANT_TASK), (Scope.TASK, Scope.TENANT_TASK)
+    for names, mine, theirs in ((by_tenant, budget.tenant, other.tenant), (by_task, budget.task, other.task)):
+        if other.scope in names and (budget.scope not in names or theirs not in (None, mine)):
+            return False
+    return (
+        budget.scope is not other.scope
+        or budget.window is not other.window
+        or other.tenant != budget.tenant
+        or (other.task != budget.task)
+    )
 
 
 def _no_budget(pieces: Pieces, context: Context) -> Iterator[Mistake]:

@@ -347,6 +347,15 @@ class BusinessHoursSettings(Section):
     closes: ClockTime = BusinessHours().closes
     """When they end; not after `opens`: on the following day."""
 
+    @model_validator(mode="after")
+    def _opens_at_all(self) -> Self:
+        if self.opens == self.closes:
+            raise ValueError(
+                f"opens and closes at {self.opens:%H:%M}, so that it never opens; write another time, or leave "
+                "business_hours out to count all hours"
+            )
+        return self
+
     def hours(self) -> BusinessHours:
         """The core's value."""
         return BusinessHours(frozenset(list(Weekday).index(day) for day in self.days), self.opens, self.closes)

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from dispatcher.core.budgets import Account, AccountId, Budget, Scope, Spender
+from dispatcher.core.forecast import forecast
 from dispatcher.core.ledger import Ledger
 from dispatcher.core.policy import Policy
 from dispatcher.core.units import NO_MONEY, Money, to_text
@@ -115,6 +116,20 @@ def leak_rows(ledger: Ledger) -> list[dict[str, Any]]:
         for leak in ledger.leaks.values()
         if leak.held_until is None
     ]
+
+
+def budget_rows(ledger: Ledger, budgets: tuple[Budget, ...], now: datetime) -> list[dict[str, Any]]:
+    """The same, with what people have added, and where each account is going."""
+    rows = account_rows(ledger, budgets, now)
+    for row in rows:
+        account = ledger.accounts.get(row["id"])
+        if account is not None:
+            row["top_ups"] = [
+                {"at": to_text(each.at), "amount_usd": str(each.amount), "author": each.author, "reason": each.reason}
+                for each in account.top_ups
+            ]
+            row.update(forecast(ledger, row["id"], account, now).to_json())
+    return rows
 
 
 def _row(account_id: AccountId, account: Account, reserved: Money, now: datetime) -> dict[str, Any]:

@@ -66,12 +66,22 @@ async def _fence(ports: Ports, policy: Policy) -> tuple[Memory, bool]:
     ledger = Ledger.from_document(stored.document) if stored else Ledger(epoch=_first_epoch(now))
     draft = Draft(ledger, policy.budgets, release_hold(policy))
     draft.take_over()
+    over = list(draft.over_limit())
     was_lost = stored is None and bool(await ports.store.list_records())
     if was_lost:
         draft.freeze(LEDGER_LOST)
         ports.events.emit("alarm.raised", what=LEDGER_LOST)
     fenced = draft.finish(now)
     version = await ports.store.write_ledger(fenced.to_document(), stored.version if stored else None)
+    for account_id, account, reserved in over:
+        ports.events.emit(
+            "budget.over_limit",
+            account=account_id,
+            limit_usd=str(account.limit),
+            spent_usd=str(account.spent),
+            reserved_usd=str(reserved),
+            what="nothing is started on it until less is bound, or the limit is raised",
+        )
     memory = Memory(ledger=fenced, version=version, draft=draft, took_over_at=ports.clock.now())
     memory.new_draft(policy)
     # Still so where an earlier takeover froze the ledger and broke off before it had adopted what runs.

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 _INDEX = {
     "/api/status": "items, attempts, what is held and why, budgets, addresses",
     "/api/explain": "?name=: where an item, a batch or a tenant's work is, and why; kind= says which of them it is",
+    "/api/budgets": "every account with its top-ups, burn rate and forecast",
+    "/api/budgets/top-ups": "POST: adds money to a budget's present window",
     "/healthz": "200 while everything works, 503 with the reasons otherwise",
     "/livez": "200 unless something hangs that a restart can mend",
     "/readyz": "200 once the first cycle has ended and everything works; a standby is ready too",
@@ -126,6 +128,8 @@ def _asked(question: Callable[[Mapping[str, str]], Answered]) -> Handler:
 
 def _acted(act: Callable[[Mapping[str, Any]], Awaitable[Answered]]) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
+        if not names_this_machine(request.remote or ""):
+            return _json({"error": "orders are taken from this machine alone; forward the port to it"}, status=403)
         # A form that a web page sends needs no permission of its browser; JSON does, and it is not given.
         if request.content_type != "application/json":
             return _json({"error": "send the request as application/json"}, status=415)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from dispatcher.core.budgets import AccountId, Budget
+from dispatcher.core.budgets import AccountId, Budget, TopUp
 from dispatcher.core.jobs import JobShape
 from dispatcher.core.ledger import Draft, Entry, EntryState, Ledger, NoRoom
 from dispatcher.core.units import NO_MONEY, Money
@@ -29,6 +29,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.budgets: tuple[Budget, ...] = ()
         self.draft = Draft(Ledger(epoch=1), (), HOLD)
         self.opened = 0
+        self.topped_up = 0
 
     @initialize(budgets=some.budgets())
     def begin(self, budgets: tuple[Budget, ...]) -> None:
@@ -185,6 +186,23 @@ class LedgerMachine(RuleBasedStateMachine):
         forgotten = set(before) - set(after)
         assert not any(account in entry.reserved for entry in read.entries.values() for account in forgotten)
 
+    @rule(amount=some.small_limits, again=st.booleans(), choice=st.integers(0, 20))
+    def top_up(self, amount: Money, again: bool, choice: int) -> None:
+        accounts = self.draft.peek().accounts
+        if not accounts or not amount:
+            return
+        account_id = sorted(accounts)[choice % len(accounts)]
+        account, before = accounts[account_id], self.sums()
+        order = TopUp(f"t{self.topped_up}", self.now, amount, "ann", "a burst that matters")
+        self.topped_up += 1
+        assert self.draft.top_up(account_id, account, order)
+        if again:
+            assert not self.draft.top_up(account_id, account, order)
+        after = self.draft.peek().accounts[account_id]
+        assert after.limit == account.limit + amount
+        assert (after.spent, after.overrun, after.top_ups[-1]) == (account.spent, account.overrun, order)
+        assert self.sums() == before
+
     @rule()
     def change_leader(self) -> None:
         self.change_leader_and_budgets(self.budgets)
@@ -208,8 +226,9 @@ class LedgerMachine(RuleBasedStateMachine):
         limits = {budget.key: budget.limit for budget in budgets}
         for account_id, account in after.accounts.items():
             if account_id.budget_key in limits:
-                assert account.limit == limits[account_id.budget_key]
+                assert account.limit == limits[account_id.budget_key] + account.topped_up
             if account_id in old.accounts:
+                assert account.top_ups == old.accounts[account_id].top_ups
                 assert self.sums()[account_id] == before[account_id]
 
     # --- what always holds ---

@@ -314,3 +314,15 @@ def test_the_demo_writes_a_configuration_without_mistakes(tmp_path: Path) -> Non
     assert str(settings.budgets[0].limit_usd) == "0.5"
     written = yaml.safe_load((tmp_path / "out/config/tasks.yaml").read_text())
     assert written["tasks"][0]["env"]["BURST_RUN_LOG"] == str(tmp_path / "out/runs.jsonl")
+
+
+# --- budgets --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["--author", "--reason"])
+def test_money_without_author_or_reason_is_refused_before_anybody_is_asked(missing: str) -> None:
+    said = {"--author": "Ann", "--reason": "reports", missing: " "}
+    options = [word for pair in said.items() for word in pair]
+    result = dispatcher("budgets", "top-up", "daily", "--usd", "5", *options, "--url", "http://127.0.0.1:1")
+    assert result.exit_code == 2
+    assert f"{missing} is missing" in result.stderr

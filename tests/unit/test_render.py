@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dispatcher.render import dead_letter_view, dead_letters_view, reasons_view, status_line, status_view
+from dispatcher.render import (
+    budgets_view,
+    dead_letter_view,
+    dead_letters_view,
+    reasons_view,
+    status_line,
+    status_view,
+    top_ups_view,
+)
 
 LETTER = {
     "queue": "work", "sequence_number": 7, "message_id": "m-7", "task": "report", "tenant": "acme",
@@ -139,3 +147,30 @@ def test_the_status_says_of_every_queue_how_it_is_and_what_is_wrong_before_all_e
     ]
     assert status_line(status).endswith(f"; queue other: the broker refuses us ({why})")
     assert "queue" not in " ".join(status_shown({}))
+
+
+def test_budgets_show_what_is_left_and_where_it_is_going() -> None:
+    rows = [
+        {
+            "budget": "daily", "owner": "*", "window": ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"],
+            "limit_usd": "25", "spent_usd": "26",
+            "reserved_usd": "2", "burn_usd_per_hour": "1.5", "forecast_usd": "31", "empty_at": None,
+            "over_limit": True, "overrun": True, "top_ups": [{}],
+        },
+        {"budget": "each", "owner": "acme"},
+    ]  # fmt: skip
+    console = Console(file=io.StringIO(), width=200, record=True)
+    console.print(budgets_view(rows))
+    text = console.export_text()
+    words = ("$25.0000", "$1.5000", "$31.0000", "over its limit", "overrun", "1 added by hand")
+    assert all(word in text for word in words)
+
+
+def test_top_ups_show_who_and_why_and_none_is_said_so() -> None:
+    console = Console(file=io.StringIO(), width=200, record=True)
+    console.print(top_ups_view([]))
+    row = {"budget": "daily", "owner": "*", "amount_usd": "2", "author": "Ann", "reason": "reports"}
+    console.print(top_ups_view([row]))
+    text = console.export_text()
+    assert "nothing was added by hand" in text
+    assert all(word in text for word in ("daily", "$2.0000", "Ann", "reports"))

@@ -289,10 +289,53 @@ async def test_an_item_a_batch_and_a_tenant_are_explained_while_they_run_and_aft
         assert (await asked(service, "/api/explain?name=x&kind=pod"))[0] == 400
     async with running(config, data) as service:
         await until(service, "/readyz", lambda answer: answer["ok"])
-        command = ["-m", "dispatcher", "explain", "order-17", "--data-dir", str(data)]
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=pipe, stderr=pipe)
-        async with asyncio.timeout(30):
-            out, err = await process.communicate()
-        assert process.returncode == 0, err.decode()
-        assert "the nodes had room for" in " ".join(out.decode().split())
+        code, out, err = await command(data, "explain", "order-17")
+        assert code == 0, err
+        assert "the nodes had room for" in " ".join(out.split())
+
+
+async def test_money_is_added_with_author_and_reason_once_and_stays_over_a_restart(config: Path, data: Path) -> None:
+    order = {"id": "t1", "budget": "daily", "usd": "2.50", "author": "Ann", "reason": "month-end reports"}
+    refused = (
+        ("text/plain", json.dumps(order), 415, "application/json"),
+        ("application/json", "[1]", 400, "no JSON object"),
+        ("application/json", "{", 400, "no JSON object"),
+        ("application/json", json.dumps({**order, "usd": "many"}), 400, "no amount of dollars"),
+        ("application/json", json.dumps({**order, "usd": "0"}), 400, "add nothing"),
+        ("application/json", json.dumps({**order, "author": 7}), 400, "must be text"),
+        ("application/json", json.dumps({**order, "reason": " "}), 400, "reason: is missing"),
+        ("application/json", json.dumps({**order, "tenant": "acme"}), 400, "no account for tenant"),
+        ("application/json", json.dumps({**order, "budget": "dialy"}), 400, "there is no budget 'dialy'"),
+    )
+    async with running(config, data) as service:
+        await until(service, "/readyz", lambda answer: answer["ok"])
+        path, timeout = service.url + "/api/budgets/top-ups", aiohttp.ClientTimeout(total=30)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            for kind, body, status, words in refused:
+                async with session.post(path, data=body, headers={"Content-Type": kind}) as response:
+                    assert (response.status, words in (await response.json())["error"]) == (status, True), body
+        added = ("budgets", "top-up", "daily", "--usd", "2.50", "--author", "Ann", "--reason", "month-end reports")
+        code, out, err = await command(data, *added, "--id", "t1", "--json")
+        assert code == 0, err
+        assert (json.loads(out)["limit_usd"], json.loads(out)["text"]) == ("7.5", "")
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.post(path, json=order) as response:
+            assert (await response.json())["text"] == "it had been booked before"
+    async with running(config, data) as service:
+        await until(service, "/readyz", lambda answer: answer["ok"])
+        (row,) = (await asked(service, "/api/budgets"))[1]["budgets"]
+        assert (row["limit_usd"], row["forecast_usd"], row["empty_at"]) == ("7.5", "0", None)
+        (kept,) = row["top_ups"]
+        assert (kept["author"], kept["reason"], kept["amount_usd"]) == ("Ann", "month-end reports", "2.5")
+    events = [json.loads(line) for line in (data / "events.jsonl").read_text().splitlines()]
+    (told,) = [event for event in events if event.get("event") == "budget.topped_up"]
+    assert (told["author"], told["reason"], told["amount_usd"]) == ("Ann", "month-end reports", "2.5")
+
+
+async def command(data: Path, *arguments: str) -> tuple[int | None, str, str]:
+    """A command about the running service, as a process of its own: exit code, stdout, stderr."""
+    line = ["-m", "dispatcher", *arguments, "--data-dir", str(data)]
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, *line, stdout=pipe, stderr=pipe)
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from azure.servicebus.aio import ServiceBusClient
 
 from dispatcher.running import find_service
 from dispatcher.service import LocalService
-from dispatcher.service.reloading import Reloader, changes_that_need_a_restart
+from dispatcher.service.reloading import Adopted, Reloader, changes_that_need_a_restart, what_changed
 from dispatcher.settings import Examination, Settings, examine
 
 pytestmark = pytest.mark.timeout(90)
@@ -133,6 +133,10 @@ async def test_new_tasks_and_budgets_are_taken_over_and_what_was_under_way_ends_
         status = await status_when(service, lambda status: status["items"]["done"] == 2)
         assert (status["items"]["dead_lettered"], status["items"]["rejected"]) == (0, 0)
     assert done(folder) == {"before", "after"}
+    lines = (folder.parent / "data" / "events.jsonl").read_text().splitlines()
+    (audit,) = [event for event in map(json.loads, lines) if event.get("event") == "configuration.adopted"]
+    assert 'budgets[0].limit_usd: "5" -> "7"' in audit["changes"]
+    assert 'tasks: ["touch", "slow"] -> ["touch", "slow", "late"]' in audit["changes"]
 
 
 async def test_a_wrong_configuration_is_refused_with_all_its_mistakes_and_the_old_one_stays_in_force(
@@ -196,6 +200,18 @@ def test_all_else_needs_none(folder: Path, change: dict[str, Any]) -> None:
     assert changes_that_need_a_restart(old, settings_of(folder), local=True) == []
 
 
+def test_what_has_changed_is_told_setting_by_setting_and_never_a_value_that_may_be_secret(folder: Path) -> None:
+    old = settings_of(folder)
+    bus = {"connection_string": "Endpoint=sb://x/;SharedAccessKeyName=n;SharedAccessKey=hidden"}
+    other = {**DISPATCHER, "service_bus": {**DISPATCHER["service_bus"], **bus}, "tenant_weights": {"default": 3}}
+    write(folder, other, {**TOUCH, "env": {"PASSWORD": "hidden"}, "spill_after": "9s"})
+    changes = what_changed(old, settings_of(folder))
+    assert 'tasks[0].spill_after: "5s" -> "9s"' in changes
+    assert "tasks[0].env.PASSWORD: another value" in changes
+    assert "tenant_weights.default: null -> 3" in changes
+    assert "hidden" not in "".join(changes)
+
+
 # --- when the files are read again ----------------------------------------------------------------------------------
 
 
@@ -211,7 +227,7 @@ class Told:
 
 
 @asynccontextmanager
-async def following(folder: Path, adopt: Callable[[Settings], Sequence[str]], told: Told) -> AsyncIterator[Reloader]:
+async def following(folder: Path, adopt: Callable[[Settings], Adopted], told: Told) -> AsyncIterator[Reloader]:
     reloader = Reloader(folder, lambda: read(folder), adopt, told, told, look_every_seconds=0.02)
     task = asyncio.create_task(reloader.run())
     yield reloader
@@ -229,9 +245,9 @@ async def test_files_that_change_are_read_without_being_asked_and_each_change_on
     adopted: list[Settings] = []
     told = Told()
 
-    def adopt(settings: Settings) -> Sequence[str]:
+    def adopt(settings: Settings) -> Adopted:
         adopted.append(settings)
-        return ()
+        return Adopted()
 
     async with following(folder, adopt, told) as reloader:
         reloader.ring()
@@ -248,7 +264,7 @@ async def test_files_that_change_are_read_without_being_asked_and_each_change_on
 
 async def test_what_cannot_be_taken_over_is_told_like_a_mistake(folder: Path) -> None:
     told = Told()
-    async with following(folder, lambda _: ["queues: needs a restart", "local: too"], told) as reloader:
+    async with following(folder, lambda _: Adopted(["queues: needs a restart", "local: too"]), told) as reloader:
         reloader.ring()
         await until(lambda: reloader.refusal is not None)
         assert reloader.status() == {
@@ -261,7 +277,7 @@ async def test_what_cannot_be_taken_over_is_told_like_a_mistake(folder: Path) ->
 
 
 async def test_a_reading_that_breaks_off_ends_nothing_and_is_told(folder: Path) -> None:
-    def adopt(_: Settings) -> Sequence[str]:
+    def adopt(_: Settings) -> Adopted:
         raise RuntimeError("out of luck")
 
     told = Told()
