@@ -21,7 +21,8 @@ RUN python -m venv --without-pip /opt/dispatcher \
 COPY pyproject.toml README.md ./
 COPY dispatcher dispatcher
 RUN /opt/build/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
- && /opt/build/bin/pip --python /opt/dispatcher/bin/python install --no-deps --no-index /wheels/*.whl
+ && /opt/build/bin/pip --python /opt/dispatcher/bin/python install --no-deps --no-index /wheels/*.whl \
+ && /opt/dispatcher/bin/dispatcher worker-kit --output /opt/dispatcher/burst-worker.pyz
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="burst-dispatcher" \

@@ -24,6 +24,7 @@ from dispatcher.cli import (  # noqa: F401 - importing them adds their commands
     run,
     schema,
     status,
+    worker_kit,
 )
 from dispatcher.cli.app import app
 

@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "demo": ("core", "errors", "settings", "running", "render"),
     "cli": (
         "core", "errors", "judge", "explaining", "service", "simulator", "running", "render", "client", "enqueue",
-        "dead_letters", "releasing", "demo", *EDGES,
+        "dead_letters", "releasing", "demo", "worker", *EDGES,
     ),
 }  # fmt: skip
 """Every room, and the rooms that it may know beside itself. A room that is not here has no place yet."""

@@ -158,8 +158,9 @@ class PodFolder:
         """Starts the kit around a shell's script, or a command."""
         environment: Mapping[str, str | None] = {**self.environment, **changes}
         command = ["sh", "-c", script] if isinstance(script, str) else [*script]
+        dashes = [] if program[:1] == ("sh",) else ["--"]  # the worker in shell takes the command as it is
         process = await asyncio.create_subprocess_exec(
-            *(program or (sys.executable, "-m", "dispatcher.worker")), *options, "--", *command,
+            *(program or (sys.executable, "-m", "dispatcher.worker")), *options, *dashes, *command,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=ROOT,
             env={"PATH": os.environ["PATH"]} | {name: text for name, text in environment.items() if text is not None},
         )  # fmt: skip
