@@ -18,7 +18,7 @@ async def probe(config: AccountConfig, token: Token) -> tuple[list[str], list[st
         try:
             entries = await arm.pages(config.groups_path)
             ours = [each for raw in entries if (each := group_listed(raw, config.namespaces)) is not None]
-            fine.append(f"{len(entries)} container groups in {config.resource_group}, {len(ours)} of this dispatcher")
+            fine.append(f"container groups in {config.resource_group}: {len(entries)}, of this dispatcher: {len(ours)}")
         except Refused as error:
             wrong.append(f"{error}; grant the identity the role Reader on the resource group {config.resource_group}")
         except NotThere as error:
