@@ -285,3 +285,16 @@ async def test_changes_added_up_are_what_a_list_shows(world: World) -> None:
     listed = await world.cluster.list_all()
     assert {job.name: job for job in listed.jobs} == jobs
     assert {pod.uid: pod for pod in listed.pods} == pods
+
+
+async def test_a_pod_is_there_under_its_own_uid_until_it_has_gone(world: World) -> None:
+    manifest = world.job(WAITS)
+    job = await world.launch(manifest)
+    (pod,) = await world.pods(1, "Running")
+    namespace = manifest["metadata"]["namespace"]
+    assert await world.cluster.has_pod(namespace, ref(pod))
+    assert not await world.cluster.has_pod(namespace, ObjectRef(pod.name, "another"))
+    assert not await world.cluster.has_pod(namespace, ObjectRef("none", "none"))
+    await world.cluster.release_jobs([ref(job)])
+    await world.until(lambda seen: not seen.pods or None)
+    assert not await world.cluster.has_pod(namespace, ref(pod))
