@@ -20,6 +20,7 @@ from dispatcher.core.observations import AccountSeen, NodeHeadroom
 from dispatcher.core.outcomes import Outcome, ReplyLine
 from dispatcher.core.plan import Hold
 from dispatcher.core.policy import Policy
+from dispatcher.core.reports import ItemReport
 from dispatcher.core.work import ItemId
 
 
@@ -50,6 +51,17 @@ class Owed:
 
 
 @dataclass(slots=True)
+class Reported:
+    """A report that we hold under lock until what follows from it stands in a record."""
+
+    report: ItemReport
+    sequence_number: int
+    """Of the message that brought it."""
+    until: datetime
+    """When its lock ends: then it is delivered again."""
+
+
+@dataclass(slots=True)
 class Tallies:
     """What this process has counted since it started; telemetry, nothing rests on it."""
 
@@ -66,6 +78,8 @@ class Tallies:
     replied: int = 0
     """Outcomes that their reply queues have taken."""
     replies_given_up: int = 0
+    reports: Counter[str] = field(default_factory=Counter)
+    """Reports of pods that carry several items, by what they meant."""
     cycles: int = 0
 
 
@@ -132,6 +146,11 @@ class Memory:
     """Pods that were refused, and of which ACI showed no group before they went."""
     expiry_at: datetime | None = None
     """When the backlog is next searched for what has outlived its time to live."""
+    reports: dict[str, Reported] = field(default_factory=dict)
+    """Reports that nothing was made of yet, by lock token."""
+    reports_emptied_until: datetime | None = None
+    """Every report that came to its queue before this has been taken from it. None: nobody has looked."""
+    reports_looked_at: datetime | None = None
     sweep_at: datetime | None = None
     sweep_from: dict[str, int] = field(default_factory=dict)
     """Queues that are being swept, and the number to go on from."""

@@ -153,6 +153,37 @@ class WorkQueue(Protocol):
         ...
 
 
+# --- reports of pods that carry several items -----------------------------------------------------------------------
+
+
+class Reports(Protocol):
+    """The queue that pods send their reports to. A report leaves it only by complete or dead_letter."""
+
+    async def receive(self, count_max: int) -> Sequence[Delivery]:
+        """Hands over what has been delivered, at most ``count_max``, at once; 0 lets go of what was not handed over."""
+        ...
+
+    async def complete(self, lock_tokens: Sequence[str]) -> Mapping[str, Answer]:
+        """Removes delivered reports for good. CONFLICT: the lock was lost, so the report will be delivered again."""
+        ...
+
+    async def dead_letter(self, letters: Mapping[str, DeadLetter]) -> Mapping[str, Answer]:
+        """Puts aside what is no report, by lock token. CONFLICT: the lock was lost."""
+        ...
+
+    async def abandon(self, lock_tokens: Sequence[str]) -> None:
+        """Gives delivered reports back, as far as that goes."""
+        ...
+
+    async def oldest(self, besides: Collection[int]) -> datetime | None:
+        """When the oldest report came that is still on the queue, locked or not, by the broker's clock.
+
+        ``besides``: sequence numbers that do not count. None: there is no other, by a look that began after this call.
+        Raises LookFailed.
+        """
+        ...
+
+
 # --- senders ----------------------------------------------------------------------------------------------------------
 
 
@@ -400,6 +431,8 @@ class Ports:
     read_message: MessageReader
     """Queue name and message -> work item; raises BadMessage."""
     outcomes: Outcomes
+    reports: Reports | None = None
+    """None: no task has pods that report."""
     account: AciAccount | None = None
     together: Together = one_after_another
     clock_fault: Callable[[], str | None] = clocks_agree

@@ -32,6 +32,7 @@ from dispatcher.stages import (
     auditing,
     bookkeeping,
     closing,
+    hearing,
     launching,
     ordering,
     receiving,
@@ -129,6 +130,7 @@ class Reconciler:
         await launching.launch(memory, ports, policy, plan, tallies)
         await receiving.defer(memory, ports, policy)
         await watching.watch(memory, ports, policy)
+        await hearing.hear(memory, ports, policy, tallies)
         await settling.settle(memory, ports, policy, tallies)
         await replying.reply(memory, ports, policy, tallies)
         closing.close(memory, ports)

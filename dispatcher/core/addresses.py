@@ -42,6 +42,11 @@ class AddressBook:
         self._paid, self._leaked, self._used, self._now = paid, leaked, ledger.creates, now
         self._policy = policy
 
+    @property
+    def creates_left(self) -> int:
+        """How many more groups may be asked for within the window that is nearest to its limit."""
+        return max(0, self._creates)
+
     def fit(self, requests: Resources) -> tuple[int, HoldReason]:
         """How many more groups of that size, and what stops there being more."""
         cpu_millis = group_cpu_millis(self._policy.of_group(requests))

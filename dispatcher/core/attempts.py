@@ -10,7 +10,7 @@ start the item again: the Job is stopped. "Failed" in between proves nothing: th
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,7 +20,7 @@ from dispatcher.core.observations import JobSeen, PodPhase, PodSeen
 from dispatcher.core.policy import Policy
 from dispatcher.core.pricing import cost_of
 from dispatcher.core.records import Record, Ruling, RulingKind, RunSeen
-from dispatcher.core.retries import Failure, GiveUp, after_failures
+from dispatcher.core.retries import Failure, GiveUp, Tries, after_failures
 from dispatcher.core.units import Money
 from dispatcher.core.work import Placement, Task, WorkItem
 
@@ -90,6 +90,10 @@ class Attempt:
     """The cluster would not take it for now: not sent again before."""
     ruled_at: datetime | None = None
     """When rulings of it were last written."""
+    ending_since: dict[int, datetime] = field(default_factory=dict)
+    """Since when, as far as this leader has seen, a completion index can start nothing any more: where pods report."""
+    ended_since: dict[int, datetime] = field(default_factory=dict)
+    """Since when no pod of such an index runs any more either."""
     told_suspended: bool = False
     """It was told that somebody has suspended its Job."""
 
@@ -175,8 +179,8 @@ def unexamined(attempt: Attempt) -> list[PodSeen]:
 
 def next_rulings(attempt: Attempt, task: Task | None, policy: Policy, now: datetime) -> dict[int, Ruling]:
     """The rulings that can be made now, for positions that have none. Evidence must have been written down before."""
-    if attempt.sight.job is None and not attempt.sight.job_gone:
-        return {}
+    if attempt.record.has_reports or (attempt.sight.job is None and not attempt.sight.job_gone):
+        return {}  # of pods that report, their reports decide: see core/hearing
     succeeded = {pod.index for pod in attempt.sight.pods.values() if pod.phase is PodPhase.SUCCEEDED}
     completed = attempt.sight.job.completed_indexes if attempt.sight.job else frozenset()
     failed = attempt.sight.job.failed_indexes if attempt.sight.job else frozenset()
@@ -199,15 +203,22 @@ def _failed(
     if not failures:
         if not stopped:
             return None  # its pod has not been seen yet; it tells the cause
-        failures = [_unwitnessed(attempt, index)]
-    verdict = after_failures(attempt.record.tries[index], failures, task, policy, now)
+        failures = [unwitnessed(attempt, index)]
+    return ruling_after(attempt.record.tries[index], failures, task, policy, now, stopped=stopped)
+
+
+def ruling_after(
+    tries: Tries, failures: Sequence[Failure], task: Task | None, policy: Policy, now: datetime, *, stopped: bool
+) -> Ruling | None:
+    """What is ruled of an item that failed like this; None where it would be tried again and its Job still runs."""
+    verdict = after_failures(tries, failures, task, policy, now)
     if isinstance(verdict, GiveUp):
         return Ruling(RulingKind.DEAD, verdict.tries)
     return Ruling(RulingKind.RETRY, verdict.tries, verdict.not_before) if stopped else None
 
 
-def _unwitnessed(attempt: Attempt, index: int) -> Failure:
-    """The failure of an index that left no failed pod behind."""
+def unwitnessed(attempt: Attempt, index: int) -> Failure:
+    """The failure of a completion index that left no failed pod behind."""
     if attempt.stopping is FailureCause.START_DEADLINE:
         started = any(pod.index == index and pod.started_at for pod in attempt.sight.pods.values())
         if not started:
@@ -240,10 +251,12 @@ def with_runs(
 
 
 def _with_run(attempt: Attempt, index: int, ruling: Ruling, placement: Placement, rate: Money, now: datetime) -> Ruling:
-    pods = [pod for pod in attempt.sight.pods.values() if pod.index == index]
+    carried_by = attempt.record.index_of(index)
+    pods = [pod for pod in attempt.sight.pods.values() if pod.index == carried_by]
     cost = attempt.record.tries[index].cost
+    share = len(attempt.record.positions_of(carried_by))
     for pod in pods:
-        cost += cost_of(rate, (pod.finished_at or now) - pod.created_at)
+        cost += cost_of(rate, ((pod.finished_at or now) - pod.created_at) / share)
     if ruling.goes_on:
         return replace(ruling, tries=replace(ruling.tries, cost=cost))
     # The newest pod is the one that decided; a success that an older one brought counts before it.
@@ -335,7 +348,7 @@ def with_evidence(record: Record, found: Mapping[str, tuple[PodSeen, str]]) -> d
 def without_tails(
     evidence: Mapping[int, Mapping[str, Failure]], ruled: Container[int]
 ) -> dict[int, Mapping[str, Failure]]:
-    """The evidence without the logs of positions that are ruled: the ruling has the last one, and a record's
+    """Failures without the logs of what is ruled: the ruling has the last one, and a record's
     annotations may take 256 KiB in all."""
     return {index: _bare(failures) if index in ruled else failures for index, failures in evidence.items()}
 

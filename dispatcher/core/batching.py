@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -65,6 +65,30 @@ def next_batch(lane: Lane, skip: int, task: Task, bytes_max: int) -> list[WorkIt
             break
         batch.append(item)
     return batch
+
+
+LONGEST_POD = timedelta(hours=1)
+"""A pod that may run longer gains nothing: by then the creates of an hour are there again."""
+
+
+def items_in_a_pod(task: Task, waiting: int, creates_left: int | None) -> int:
+    """How many items a pod of the task is to do, with so many waiting in all.
+
+    ``auto`` shares what waits among the creates that are left of the hour (ACI gives 300), so that a burst larger than
+    these need not wait for the next ones; where no creates are counted (``creates_left`` is None: the nodes), or there
+    are enough, each item has a pod of its own and none waits for another.
+    """
+    if task.items_per_pod is not None:
+        return task.items_per_pod
+    if creates_left is None:
+        return 1
+    within = max(1, LONGEST_POD // task.item_timeout)
+    return min(within, max(1, -(-waiting // max(1, creates_left))))
+
+
+def pods_for(count: int, per_pod: int) -> int:
+    """How many pods so many items need."""
+    return -(-count // per_pod)
 
 
 def has_lingered(oldest: WorkItem, task: Task, now: datetime) -> bool:

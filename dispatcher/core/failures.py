@@ -26,6 +26,8 @@ class FailureCause(StrEnum):
     EVICTED = "evicted"
     NODE_LOST = "node_lost"
     CANCELLED = "cancelled"
+    UNREPORTED = "unreported"
+    """Its pod ended well and has not said how this item ended: of pods that carry several items alone."""
     BUDGET_EXHAUSTED = "budget_exhausted"
     """It never ran: its budget is spent, and operators want such work rejected."""
     EXPIRED = "expired"

@@ -279,7 +279,7 @@ class _Planner:
         if isinstance(verdict, Rejected):
             self.rejections.append(Rejection(tuple(items), verdict))
             return len(items)
-        count = verdict.shape.completions
+        count = min(verdict.items_max, len(items))
         of = (lane.key.task, lane.key.tenant, lane.key.priority)
         self.launches.append(Launch(verdict, *of, tuple(items[:count]), considered=considered))
         return count

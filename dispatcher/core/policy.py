@@ -11,6 +11,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from dispatcher.core.budgets import Budget
+from dispatcher.core.jobs import ReportsTo
 from dispatcher.core.pricing import NodePrice, Rates
 from dispatcher.core.profiles import NODES, VIRTUAL_NODE_V1, Profile
 from dispatcher.core.units import Resources
@@ -151,6 +152,10 @@ class Policy:
     manifest_bytes_max: int = 100_000
     """The items of one batch are copied into every group's create request, which has a limit."""
     launches_per_cycle_max: int = 50
+    report_grace: timedelta = timedelta(seconds=30)
+    """How long, after a pod that carries several items has ended, a report of it may still be on its way."""
+    reports_to: ReportsTo | None = None
+    """How such pods reach the report queue; None: no task has any."""
     tenant_weights: Mapping[str, int] = field(default_factory=dict)
     """Shares between tenants when there is not room for all; 1 where none is named."""
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from dispatcher.core.failures import FailureCause
-from dispatcher.core.jobs import attempt_name
+from dispatcher.core.jobs import attempt_name, has_reports, shape_in
+from dispatcher.core.reports import index_of, positions_of
 from dispatcher.core.retries import Failure, Tries
 from dispatcher.core.trace import TraceContext
 from dispatcher.core.units import NO_MONEY, Money, from_text, to_text
@@ -24,7 +25,9 @@ from dispatcher.core.work import Placement, WorkItem
 
 FORMAT = 2
 """What this version writes. 2 added the trace of an item, and what is told to its sender."""
-_READABLE = ("1", "2")
+FORMAT_OF_REPORTS = 3
+"""Of records whose pods carry several items: an earlier version would take their completion indexes for positions."""
+_READABLE = ("1", "2", "3")
 _PREFIX = "burst-dispatcher.io/"
 
 
@@ -51,6 +54,8 @@ class RunSeen:
     """Of all the item's pods, as far as seen; None: of a paid run nothing was seen."""
     placement: Placement | None = None
     """Where it was launched; None: it never was."""
+    result_ref: str | None = None
+    """Where the result lies, where the worker has told it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +99,34 @@ class Record:
     """Of a record that was made for its rulings alone: the positions whose rulings a leader has made its own, having
     written the ledger after it. The others had ended otherwise by then. None: no leader has yet."""
     evidence: Mapping[int, Mapping[str, Failure]] = field(default_factory=dict)
-    """Failures seen in this attempt, by position and pod uid: written down before the pod is deleted."""
+    """Failures of pods seen in this attempt, by completion index and pod uid: written down before the pod is deleted.
+
+    The index is the position, but where a pod carries several items."""
+    reported: Mapping[int, Mapping[str, Failure]] = field(default_factory=dict)
+    """Failures that pods of several items have reported, by position and pod: evidence, never a ruling."""
 
     @property
     def name(self) -> str:
         """The name that record, entry and Job share."""
         return attempt_name(self.batch, self.attempt)
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether its pods may carry several items and report each."""
+        return self.job is not None and has_reports(self.job)
+
+    @property
+    def pods(self) -> int:
+        """Among how many pods its items are shared out."""
+        return shape_in(self.job).completions if self.job is not None and self.has_reports else len(self.items)
+
+    def index_of(self, position: int) -> int:
+        """The completion index whose pod has an item."""
+        return index_of(position, self.pods) if self.has_reports else position
+
+    def positions_of(self, index: int) -> Sequence[int]:
+        """The items of a completion index's pod, in the order in which it does them."""
+        return positions_of(index, self.pods, len(self.items)) if self.has_reports else (index,)
 
     @property
     def items_digest(self) -> str:
@@ -125,20 +152,22 @@ def _ruling_to_json(ruling: Ruling) -> list[Any]:
         return facts
     run = ruling.run
     times = [at and to_text(at) for at in (run.ruled_at, run.started_at, run.finished_at)]
-    return [*facts, [*times, None if run.cost is None else run.cost.picos, run.placement]]
+    told = [*times, None if run.cost is None else run.cost.picos, run.placement]
+    return [*facts, told if run.result_ref is None else [*told, run.result_ref]]
 
 
 def _ruling_from_json(data: list[Any]) -> Ruling:
     kind, tries, not_before, *seen = data
     run = None
     if seen:
-        ruled, started, finished, picos, placement = seen[0]
+        ruled, started, finished, picos, placement, *result_ref = seen[0]
         run = RunSeen(
             from_text(ruled),
             started and from_text(started),
             finished and from_text(finished),
             None if picos is None else Money(picos),
             placement and Placement(placement),
+            *result_ref,
         )
     return Ruling(RulingKind(kind), _tries_from_json(tries), not_before and from_text(not_before), run)
 
@@ -195,10 +224,6 @@ def to_data(record: Record) -> dict[str, str]:
 def to_annotations(record: Record) -> dict[str, str]:
     """Everything that may change or that pods need not see."""
     rulings = {index: _ruling_to_json(ruling) for index, ruling in record.rulings.items()}
-    evidence = {
-        index: {uid: [f.cause, f.message, f.log_tail] for uid, f in failures.items()}
-        for index, failures in record.evidence.items()
-    }
     facts = {
         "batch": record.batch,
         "attempt": record.attempt,
@@ -213,13 +238,29 @@ def to_annotations(record: Record) -> dict[str, str]:
     }
     if record.confirmed is not None:
         facts["confirmed"] = list(record.confirmed)
+    reports = {f"{_PREFIX}reported": json.dumps(_failures_to_json(record.reported))} if record.reported else {}
     return {
-        f"{_PREFIX}format": str(FORMAT),
+        f"{_PREFIX}format": str(FORMAT_OF_REPORTS if record.has_reports else FORMAT),
         f"{_PREFIX}attempt": json.dumps(facts),
         f"{_PREFIX}tries": json.dumps([_tries_to_json(tries) for tries in record.tries]),
         f"{_PREFIX}job": json.dumps(record.job),
         f"{_PREFIX}rulings": json.dumps(rulings),
-        f"{_PREFIX}evidence": json.dumps(evidence),
+        f"{_PREFIX}evidence": json.dumps(_failures_to_json(record.evidence)),
+        **reports,
+    }
+
+
+def _failures_to_json(found: Mapping[int, Mapping[str, Failure]]) -> dict[int, dict[str, list[str]]]:
+    return {
+        index: {uid: [f.cause, f.message, f.log_tail] for uid, f in failures.items()}
+        for index, failures in found.items()
+    }
+
+
+def _failures_from_json(text: str) -> dict[int, dict[str, Failure]]:
+    return {
+        int(index): {uid: Failure(FailureCause(cause), message, tail) for uid, (cause, message, tail) in pods.items()}
+        for index, pods in json.loads(text).items()
     }
 
 
@@ -234,15 +275,11 @@ def decode(data: Mapping[str, str], annotations: Mapping[str, str]) -> Record:
     Raises ValueError for a format not known.
     """
     if annotations.get(f"{_PREFIX}format") not in _READABLE:
-        known = " and ".join(_READABLE)
+        known = ", ".join(_READABLE)
         raise ValueError(f"record format {annotations.get(f'{_PREFIX}format')!r}; this version reads {known}")
     facts = json.loads(annotations[f"{_PREFIX}attempt"])
     rulings = {
         int(index): _ruling_from_json(ruling) for index, ruling in json.loads(annotations[f"{_PREFIX}rulings"]).items()
-    }
-    evidence = {
-        int(index): {uid: Failure(FailureCause(cause), message, tail) for uid, (cause, message, tail) in pods.items()}
-        for index, pods in json.loads(annotations[f"{_PREFIX}evidence"]).items()
     }
     return Record(
         batch=facts["batch"],
@@ -260,7 +297,8 @@ def decode(data: Mapping[str, str], annotations: Mapping[str, str]) -> Record:
         job=json.loads(annotations[f"{_PREFIX}job"]),
         rulings=rulings,
         confirmed=tuple(facts["confirmed"]) if "confirmed" in facts else None,
-        evidence=evidence,
+        evidence=_failures_from_json(annotations[f"{_PREFIX}evidence"]),
+        reported=_failures_from_json(annotations.get(f"{_PREFIX}reported", "{}")),
     )
 
 
@@ -272,6 +310,9 @@ def next_record(record: Record, epoch: int, now: datetime) -> Record | None:
     going = [(record.items[index], ruling) for index, ruling in sorted(record.rulings.items()) if ruling.goes_on]
     if not going:
         return None
+    if record.has_reports:
+        # Whoever has failed by itself goes last: should it bring its pod down, the others have had their turn.
+        going.sort(key=lambda pair: pair[1].tries.own)
     cancelled = any(ruling.kind is RulingKind.CANCELLED for _, ruling in going)
     waits = [ruling.not_before for _, ruling in going if ruling.not_before is not None]
     return Record(

@@ -51,6 +51,7 @@ RETRY_RULES: dict[FailureCause, RetryRule] = {
     FailureCause.EVICTED: RetryRule(Allowance.PLATFORM),
     FailureCause.NODE_LOST: RetryRule(Allowance.PLATFORM),
     FailureCause.CANCELLED: RetryRule(Allowance.PLATFORM),
+    FailureCause.UNREPORTED: RetryRule(Allowance.PLATFORM),
     FailureCause.BUDGET_EXHAUSTED: RetryRule(Allowance.ITEM, retries_max=0),
     FailureCause.EXPIRED: RetryRule(Allowance.ITEM, retries_max=0),
 }

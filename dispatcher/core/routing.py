@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dispatcher.core.addresses import AddressBook
+from dispatcher.core.batching import items_in_a_pod, pods_for
 from dispatcher.core.budgets import CLOCK_ERROR, Spender, WhenExhausted, WorstCase
 from dispatcher.core.capacity import NodeSpace
 from dispatcher.core.circuit import Circuit
@@ -232,7 +233,10 @@ class Room:
             return None
         on_nodes = self._node_slots(demand) if Placement.NODE_POOL in task.placements else 0
         room = min(parallelism, on_nodes or parallelism)
-        if room >= demand.count or room * GATHER_SHARE >= self._active_before[task.name]:
+        if (
+            room >= pods_for(demand.count, self._per_pod(demand, None if on_nodes else self.addresses))
+            or room * GATHER_SHARE >= self._active_before[task.name]
+        ):
             return None
         detail = f"room for {room} pods of {task.name} is free, {self._active_before[task.name]} are in flight"
         return Held(HoldReason.LINGER, launched_at + task.linger, detail)
@@ -258,10 +262,12 @@ class Room:
 
     def _on_nodes(self, demand: Demand, parallelism: int) -> Placed | None:
         task = demand.task
-        slots = min(self._node_slots(demand), parallelism, demand.count)
+        per_pod = self._per_pod(demand, None)
+        pods = pods_for(demand.count, per_pod)
+        slots = min(self._node_slots(demand), parallelism, pods)
         if slots <= 0:
             return None
-        completions = demand.count if demand.whole else slots
+        completions = pods if demand.whole else slots
         shape = shape_of(
             task,
             placement=Placement.NODE_POOL,
@@ -269,10 +275,16 @@ class Room:
             parallelism=slots,
             allowance_left=demand.allowance_left,
             profile=self._policy.node_pool.profile,
+            items_per_pod=per_pod,
         )
         self.nodes.take(task.requests, slots)
         self._outlook.took(task, slots)
-        return Placed(Placement.NODE_POOL, shape, NO_MONEY, Why.NODES_HAVE_ROOM)
+        return Placed(Placement.NODE_POOL, shape, NO_MONEY, Why.NODES_HAVE_ROOM, per_pod)
+
+    def _per_pod(self, demand: Demand, addresses: AddressBook | None) -> int:
+        """How many items a pod is to do, on the nodes or (with their address book) on the virtual node."""
+        left = addresses.creates_left if addresses is not None else None
+        return items_in_a_pod(demand.task, demand.count + demand.behind, left)
 
     def _on_virtual_node(self, demand: Demand, parallelism: int) -> Placed | Held:
         task, profile = demand.task, self._policy.virtual_node
@@ -290,10 +302,16 @@ class Room:
             more = f" and {len(self._leaked) - 1} more" if len(self._leaked) > 1 else ""
             detail = f"container group {self._leaked[0]}{more} bills on without a pod: delete it in Azure"
             return Held(HoldReason.LEAKED_GROUPS, detail=detail)
-        worst = self._virtual_fit(demand, profile, self.addresses, min(parallelism, spilling))
+        per_pod = self._per_pod(demand, self.addresses)
+        most = min(parallelism, pods_for(spilling, per_pod))
+        worst = self._virtual_fit(demand, profile, self.addresses, most, per_pod)
+        while _is_too_dear(worst) and per_pod > 1 and task.items_per_pod is None:
+            per_pod //= 2  # a load that nobody has fixed shrinks to what the budgets have room for
+            most = min(parallelism, pods_for(spilling, per_pod))
+            worst = self._virtual_fit(demand, profile, self.addresses, most, per_pod)
         if isinstance(worst, Held):
             return worst
-        return self._place_on_virtual_node(demand, self.addresses, worst)
+        return self._place_on_virtual_node(demand, self.addresses, worst, per_pod)
 
     def _waits_for_nodes(self, demand: Demand) -> int | Held:
         """How many of it, from the front, spill now; or why all of it waits for the nodes."""
@@ -331,10 +349,11 @@ class Room:
         return count
 
     def _virtual_fit(
-        self, demand: Demand, profile: VirtualNodePolicy, addresses: AddressBook, parallelism: int
+        self, demand: Demand, profile: VirtualNodePolicy, addresses: AddressBook, parallelism: int, per_pod: int
     ) -> WorstCase | Held:
         """What of it may go there, as its worst case; or why nothing may."""
-        task, at_once = demand.task, min(demand.count, parallelism)
+        task, pods = demand.task, pods_for(demand.count, per_pod)
+        at_once = min(pods, parallelism)
         if self._circuit_left is not None:
             if not self._circuit_left:
                 detail = f"{self._circuit.failures} failures in a row"
@@ -347,9 +366,9 @@ class Room:
                 return Held(HoldReason.VIRTUAL_NODE_BOUND, detail=detail)
             at_once = min(at_once, left)
         # A retry goes whole, in waves if fewer may run at once: else an open circuit would never be probed by it.
-        needed = demand.count if demand.whole else 1
+        needed = pods if demand.whole else 1
         # Where both are short, money is told: addresses come back in minutes, money with the window.
-        unit = self._worst(task, profile, needed, at_once)
+        unit = self._worst(task, profile, needed, at_once, per_pod)
         affordable, held = self._money.fit(demand.spender, unit, self._now)
         if held is not None and not affordable:
             return held
@@ -360,15 +379,22 @@ class Room:
         if demand.whole:
             return unit
         count = min(at_once, groups, at_once if affordable is None else affordable)
-        return self._worst(task, profile, count, count)
+        return self._worst(task, profile, count, count, per_pod)
 
-    def _worst(self, task: Task, profile: VirtualNodePolicy, count: int, at_once: int) -> WorstCase:
+    def _worst(
+        self, task: Task, profile: VirtualNodePolicy, count: int, at_once: int, items_per_pod: int = 1
+    ) -> WorstCase:
         shape = shape_of(
-            task, placement=Placement.VIRTUAL_NODE, completions=count, parallelism=at_once, allowance_left=0
+            task,
+            placement=Placement.VIRTUAL_NODE,
+            completions=count,
+            parallelism=at_once,
+            allowance_left=0,
+            items_per_pod=items_per_pod,
         )
         return WorstCase(shape, group_rate(profile.of_group(task.requests), profile.rates), profile.tail)
 
-    def _place_on_virtual_node(self, demand: Demand, addresses: AddressBook, worst: WorstCase) -> Placed:
+    def _place_on_virtual_node(self, demand: Demand, addresses: AddressBook, worst: WorstCase, per_pod: int) -> Placed:
         self._money.take(demand.spender, worst, self._now)
         addresses.take(demand.task.requests, worst.shape.pods_max)
         self._on_virtual[demand.task.name] += worst.shape.pods_max
@@ -379,4 +405,8 @@ class Room:
         why = Why.WAITED_TOO_LONG if demand.task.start_by is None else Why.NODES_TOO_LATE
         if not nodes_allowed:
             why = Why.NO_NODES_ALLOWED
-        return Placed(Placement.VIRTUAL_NODE, worst.shape, worst.total(), why)
+        return Placed(Placement.VIRTUAL_NODE, worst.shape, worst.total(), why, per_pod)
+
+
+def _is_too_dear(verdict: WorstCase | Held) -> bool:
+    return isinstance(verdict, Held) and verdict.reason is HoldReason.BUDGET_EXHAUSTED

@@ -75,6 +75,13 @@ class Placed:
     shape: JobShape
     cost_max: Money
     why: Why
+    items_per_pod: int = 1
+    """How many items each of its pods does at most."""
+
+    @property
+    def items_max(self) -> int:
+        """How many items it has room for."""
+        return self.shape.completions * self.items_per_pod
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,8 @@ class Task:
     backoff_limit: int = 3
     """How many failures of its own an item may have and still be tried again."""
     batch_size_max: int = 50
+    items_per_pod: int | None = 1
+    """How many items one pod does, one after another; None: as many as the creates that are left ask for."""
     linger: timedelta = timedelta(seconds=1)
     """How long a batch may wait for company while the task has work in flight."""
     parallelism_max: int = 50
@@ -112,6 +114,11 @@ class Task:
     params_schema: Mapping[str, object] | None = None
     event_types: tuple[str, ...] = ()
     """Types of CloudEvents that are work for it, beside the type that equals its name."""
+
+    @property
+    def reports(self) -> bool:
+        """Whether its pods report how each item ended, since one may carry several; else the phase of a pod tells."""
+        return self.items_per_pod != 1
 
     def result_ref_of(self, item: WorkItem) -> str | None:
         """Where the result of that item lies; None where operators gave no rule."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
 from dispatcher.core.failures import FailureCause
 from dispatcher.core.policy import Policy
 from dispatcher.core.work import Placement
-from dispatcher.simulator.cluster import Run, WorkFile
+from dispatcher.simulator.cluster import Run, Step, WorkFile
 from dispatcher.simulator.faults import NO_FAULTS, Fault, FaultPlan
 from dispatcher.simulator.wire import Surroundings
 
@@ -70,6 +72,40 @@ class Behaviour:
             delay, run_time, failure, disrupted=disrupted, bills_after=delay * self._random.random(), leaks=leaks,
             beyond_tail=beyond, grace=grace, corrects_itself=corrects,
         )  # fmt: skip
+
+    def carry(self, items: Sequence[tuple[int, WorkFile]], placement: Placement, item_timeout: timedelta) -> Run:
+        """What this try of several items does, one after another; the positions come with them."""
+        ordinary = {"kind": "ok"}
+        pod = self.behave(items[0][1]._replace(params=ordinary), placement)
+        if pod.refused or pod.start_delay == _NEVER:
+            return pod
+        at, steps, failure = timedelta(0), [], None
+        for position, item in items:
+            run_time, cause = self._seconds(1.0, 15.0), self._failure(item.number, item.params["kind"])
+            if item.params["kind"] == "template":
+                cause = FailureCause.TEMPLATE
+            if item.params["kind"] == "slow":
+                run_time, cause = item_timeout, FailureCause.ITEM_TIMEOUT
+            at += run_time
+            if item.params["kind"] == "bad" and item.number % 2:
+                self._world.struck(Fault.POD_KILLED)
+                failure = FailureCause.APPLICATION
+                break
+            steps.append(Step(item, position, at, cause, self._arrivals()))
+        if pod.failure is not None:  # taken away on the way
+            at, failure = at * self._random.random(), pod.failure
+        return replace(pod, run_time=at, failure=failure, corrects_itself=False, steps=tuple(steps))
+
+    def _arrivals(self) -> tuple[timedelta, ...]:
+        """When a report reaches its queue, after its item has ended."""
+        if self._strikes(Fault.REPORT_LOST):
+            return ()
+        first = self._seconds(0.05, 1.0)
+        if self._strikes(Fault.REPORT_LATE):
+            first = self._seconds(1.0, 25.0 if self._random.random() < 0.7 else 200.0)
+        if self._strikes(Fault.REPORT_TWICE):
+            return first, first + self._seconds(0.0, 100.0)
+        return (first,)
 
     def _failure(self, number: int, kind: str) -> FailureCause | None:
         if kind == "bad":

@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from dispatcher.core.budgets import Spender
 from dispatcher.core.failures import FailureCause
-from dispatcher.core.jobs import ANNOTATION_SEQUENCE_NUMBERS
+from dispatcher.core.jobs import ANNOTATION_REPORTS, ANNOTATION_SEQUENCE_NUMBERS
 from dispatcher.core.observations import ClusterSeen, JobSeen, NodeHeadroom, NodeRoom, PodPhase, PodSeen
+from dispatcher.core.reports import ItemReport, ReportedOutcome, positions_of, report_to_body
 from dispatcher.core.units import Resources
 from dispatcher.core.work import Placement
 from dispatcher.embedded.processes.controller import Backoff, JobPod, JobStatus, active, take_turn
@@ -36,9 +38,32 @@ CORRECTED_AFTER = 3 * SECOND
 _VIRTUAL = "virtual"
 
 
+class WorkFile(NamedTuple):
+    """An item as its pod finds it."""
+
+    number: int
+    message_id: str
+    digest: str
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a pod of several items does with one of them."""
+
+    item: WorkFile
+    position: int
+    ends_after: timedelta
+    """From the pod's start."""
+    cause: FailureCause | None
+    """Of its failure; None: it is done."""
+    arrivals: tuple[timedelta, ...]
+    """When its report reaches the queue, after its end; more than one: it was sent again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one try of an item does."""
+    """What one try of an item does, or of several in one pod."""
 
     start_delay: timedelta
     """From create to start."""
@@ -61,21 +86,14 @@ class Run:
     message: str = ""
     """What the cluster says of its failure; empty: the cause."""
     log: str = "simulated log\n"
+    steps: tuple[Step, ...] = ()
+    """Of a pod that reports: its items, as far as it comes."""
 
 
 def _without_its_items(record: str) -> Run:
     """A group is made with its volume's contents, or refused."""
     message = f"ConfigMap {record} is required and does not exist"
     return Run(SECOND, timedelta(0), FailureCause.TEMPLATE, refused=True, bills_after=None, message=message)
-
-
-class WorkFile(NamedTuple):
-    """An item as its pod finds it."""
-
-    number: int
-    message_id: str
-    digest: str
-    params: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -97,6 +115,7 @@ class Pod:
     counted: bool = False
     cause: FailureCause | None = None
     seen: PodSeen | None = None
+    steps_taken: int = 0
 
     @property
     def ended(self) -> bool:
@@ -130,6 +149,16 @@ class Job:
         """Whether its pods are container groups."""
         return self.spec.placement is Placement.VIRTUAL_NODE
 
+    @property
+    def reports(self) -> bool:
+        """Whether its pods carry several items and report each."""
+        return ANNOTATION_REPORTS in self.spec.annotations
+
+    def carried(self, index: int) -> list[tuple[int, WorkFile]]:
+        """The items of a completion index's pod, with their positions."""
+        positions = positions_of(index, self.spec.completions, len(self.items)) if self.reports else (index,)
+        return [(position, self.items[position]) for position in positions if position < len(self.items)]
+
 
 @dataclass(slots=True)
 class Cluster:
@@ -140,6 +169,9 @@ class Cluster:
     store: Store
     meter: Meter
     behave: Callable[[WorkFile, Placement], Run]
+    carry: Callable[[Sequence[tuple[int, WorkFile]], Placement, timedelta], Run]
+    report: Callable[[str, bytes], object]
+    """Takes what a pod reports: message id and body."""
     nodes: Sequence[NodeRoom]
     backoff: Backoff
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -155,6 +187,8 @@ class Cluster:
     """Told of each Job that comes to be."""
     lost_nodes: dict[str, datetime] = field(default_factory=dict)
     """Nodes that are away, and until when."""
+    index_ended: dict[tuple[str, int], datetime] = field(default_factory=dict)
+    """When the last pod of an index ended or went: of Jobs whose pods report."""
     version: int = 0
     """Rises with every change, so that who looks knows whether there is anything new."""
     _used: dict[str, list[int]] = field(default_factory=dict)
@@ -197,6 +231,15 @@ class Cluster:
         job.next_at = min(due, default=None)
 
     def _pod_due(self, job: Job, pod: Pod, now: datetime) -> datetime | None:
+        due, step = self._phase_due(job, pod, now), self._step_due(pod)
+        return due if step is None or (due is not None and due < step) else max(now, step)
+
+    def _step_due(self, pod: Pod) -> datetime | None:
+        if pod.phase is not PodPhase.RUNNING or pod.started_at is None or pod.steps_taken >= len(pod.run.steps):
+            return None
+        return pod.started_at + pod.run.steps[pod.steps_taken].ends_after
+
+    def _phase_due(self, job: Job, pod: Pod, now: datetime) -> datetime | None:
         if pod.marked and pod.phase is PodPhase.RUNNING and pod.gone_at is not None:
             return min(pod.gone_at, max(now, self._ends_at(job, pod)[0]))
         if pod.marked:
@@ -221,6 +264,7 @@ class Cluster:
             self._start(job, pod, now)
         if pod.phase is PodPhase.RUNNING and pod.started_at is not None:
             ends, cause = self._ends_at(job, pod)
+            self._take_steps(job, pod, min(now, ends, pod.gone_at or now))
             if ends <= now and (pod.gone_at is None or ends < pod.gone_at):
                 self._end(job, pod, PodPhase.FAILED if cause else PodPhase.SUCCEEDED, ends, cause)
         elif pod.run.corrects_itself and pod.phase is PodPhase.FAILED and self._pod_due(job, pod, now) == now:
@@ -230,6 +274,21 @@ class Cluster:
             self.world.struck(Fault.CONTRADICTORY)
         if pod.gone_at is not None and pod.gone_at <= now:
             self._leave(job, pod, now)
+
+    def _take_steps(self, job: Job, pod: Pod, until: datetime) -> None:
+        """Items of a pod that have ended by then: what is done is done, and the pod tells it."""
+        while (due := self._step_due(pod)) is not None and due <= until:
+            step = pod.run.steps[pod.steps_taken]
+            pod.steps_taken += 1
+            if step.cause is None:
+                self.succeeded.add((step.item.message_id, step.item.digest))
+                self.succeeded_numbers.add(step.item.number)
+                if job.marked or job.status.condition is not None:
+                    self.world.struck(Fault.LATE_OUTCOME)
+            report = _report_of(job, pod, step, due)
+            what = f"report of {pod.uid} on {step.item.number}: {report.outcome}"
+            for after in step.arrivals:
+                self.world.land_later(after, what, partial(self.report, report.message_id, report_to_body(report)))
 
     def _start(self, job: Job, pod: Pod, now: datetime) -> None:
         if pod.run.refused:
@@ -253,7 +312,8 @@ class Cluster:
             ends, cause = pod.started_at + job.spec.pod.deadline, FailureCause.ITEM_TIMEOUT
         stop_at = job.spec.pod.stop_at
         if job.paid and stop_at is not None and stop_at < ends and not pod.run.ignores_stop:
-            ends, cause = max(pod.started_at, stop_at), FailureCause.ITEM_TIMEOUT
+            # A pod of several items ends well in any case: its reports tell what it has done.
+            ends, cause = max(pod.started_at, stop_at), None if job.reports else FailureCause.ITEM_TIMEOUT
         return ends, cause
 
     def _end(self, job: Job, pod: Pod, phase: PodPhase, at: datetime, cause: FailureCause | None) -> None:
@@ -261,7 +321,8 @@ class Cluster:
             self._use(pod.node, job.spec.pod.requests, -1)
             self._room_changed(self.clock.now())
         pod.phase, pod.ended_at, pod.cause = phase, at, cause
-        if phase is PodPhase.SUCCEEDED:
+        self._note_end(job, pod, at)
+        if phase is PodPhase.SUCCEEDED and not job.reports:
             self._did(job, pod)
             if job.marked or job.status.condition is not None:
                 self.world.struck(Fault.LATE_OUTCOME)
@@ -270,6 +331,11 @@ class Cluster:
         self.meter.pod_ended(pod.uid, at, leaks if cause else timedelta(0))
         self._look_soon(job, at)
         self._pod_changed(pod)
+
+    def _note_end(self, job: Job, pod: Pod, at: datetime) -> None:
+        if job.reports:
+            key = job.spec.name, pod.index
+            self.index_ended[key] = max(at, self.index_ended.get(key, at))
 
     def _did(self, job: Job, pod: Pod) -> None:
         assert pod.item is not None  # a pod without its item never starts
@@ -299,6 +365,8 @@ class Cluster:
             if not pod.counted:
                 pod.gone_at = now + SECOND
                 return
+        if not pod.ended:
+            self._note_end(job, pod, now)
         del job.pods[pod.uid]
         self.meter.pod_gone(pod.uid, now, pod.run.leaks)
         self._look_soon(job, now)
@@ -384,13 +452,19 @@ class Cluster:
     def _make_pod(self, job: Job, index: int, now: datetime) -> None:
         self._count += 1
         uid = f"pod-{self._count}"
-        item = job.items[index] if index < len(job.items) else None
+        carried = job.carried(index)
         if job.paid and job.spec.pod.record not in self.store.records:
-            item = None
-        run = self.behave(item, job.spec.placement) if item else _without_its_items(job.spec.pod.record)
+            carried = []
+        item = carried[0][1] if carried else None
+        if item is None:
+            run = _without_its_items(job.spec.pod.record)
+        elif job.reports:
+            run = self.carry(carried, job.spec.placement, _item_timeout(job.spec))
+        else:
+            run = self.behave(item, job.spec.placement)
         pod = Pod(uid, job.spec.name, index, _VIRTUAL if job.paid else None, now, run, item)
         if item is not None and job.pods_made[index]:
-            self.tries[item.number] += 1
+            self.tries.update(each.number for _, each in carried)
         job.pods_made[index] += 1
         job.pods[uid] = pod
         if job.paid and item is not None:  # without its volume's contents no group is ever asked for
@@ -574,6 +648,27 @@ class Cluster:
         """All that a pod has printed; nothing where there is no such pod, or it has not run."""
         found = self._pod_named(ref.name)
         return "" if found is None or found[1].uid != ref.uid or found[1].started_at is None else found[1].run.log
+
+
+def _item_timeout(spec: JobSpec) -> timedelta:
+    return timedelta(seconds=int(str(dict(spec.pod.environment)["BURST_ITEM_TIMEOUT"])))
+
+
+def _report_of(job: Job, pod: Pod, step: Step, at: datetime) -> ItemReport:
+    _, batch, attempt = job.spec.name.split("-")
+    return ItemReport(
+        batch=batch,
+        attempt=int(attempt),
+        pod=pod.uid,
+        position=step.position,
+        queue="work",
+        sequence_number=step.item.number,
+        digest=step.item.digest,
+        outcome=ReportedOutcome.FAILED if step.cause else ReportedOutcome.DONE,
+        cause=step.cause,
+        message=f"simulated {step.cause}" if step.cause else "",
+        finished_at=at,
+    )
 
 
 def _items_of(data: Mapping[str, str]) -> tuple[tuple[WorkFile, ...], Spender]:

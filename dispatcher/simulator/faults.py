@@ -49,6 +49,10 @@ class Fault(StrEnum):
     CONTRADICTORY = "failed and succeeded pods of one item"
     LEDGER_LOST = "ledger deleted by a person"
     REPLY_REFUSED = "reply queue full or not there"
+    REPORT_LOST = "report of a pod of several items never sent"
+    REPORT_LATE = "report late"
+    REPORT_TWICE = "report sent twice"
+    POD_KILLED = "pod of several items brought down by one of them"
 
 
 PER_ACT = (

@@ -6,7 +6,7 @@ for as long as it lasts. Most are the counterexamples that the protocol of launc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,11 +19,13 @@ from rich.table import Table
 
 from dispatcher import memory as memories
 from dispatcher.core import attempts as rules
+from dispatcher.core import hearing
 from dispatcher.core import plan as plans
 from dispatcher.core.addresses import AddressBook
 from dispatcher.core.attempts import Attempt, Sighting
 from dispatcher.core.batching import Lane
 from dispatcher.core.budgets import WorstCase
+from dispatcher.core.hearing import Heard, Means
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.ledger import Draft, Entry, Ledger
 from dispatcher.core.observations import AccountSeen
@@ -31,6 +33,7 @@ from dispatcher.core.outcomes import Outcome, outcome_of
 from dispatcher.core.plan import Plan
 from dispatcher.core.policy import Policy
 from dispatcher.core.records import Record, Ruling, RulingKind, next_record, to_annotations
+from dispatcher.core.reports import ItemReport
 from dispatcher.core.retries import Tries
 from dispatcher.core.routing import Room
 from dispatcher.core.units import NO_MONEY, Money, whole_seconds
@@ -38,7 +41,7 @@ from dispatcher.core.windows import Window
 from dispatcher.core.work import ItemId, Task
 from dispatcher.errors import Deposed, OutcomeUnknown
 from dispatcher.memory import Lock, Memory, Tallies
-from dispatcher.ports import Answer, ObjectRef, OutcomeAnswer, Ports
+from dispatcher.ports import Answer, ObjectRef, OutcomeAnswer, Ports, Reports
 from dispatcher.simulator.faults import Fault, FaultPlan
 from dispatcher.simulator.run import run
 from dispatcher.simulator.scenario import Scenario, draw
@@ -55,10 +58,21 @@ from dispatcher.stages import (
     settling,
     sweeping,
 )
+from dispatcher.stages import hearing as hearing_stage
 
 SEEDS_MAX = 600
 
 Patches = Sequence[tuple[Any, str, Any]]
+
+
+def anywhere(scenario: Scenario) -> bool:
+    """Every world will do."""
+    return True
+
+
+def has_reports(scenario: Scenario) -> bool:
+    """Worlds in which pods of some task carry several items."""
+    return any(task.reports for task in scenario.policy.tasks.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,8 @@ class Mutation:
     """The laws that may catch it first: a wrong rule breaks more than one."""
     faults: Mapping[Fault, float] | None = None
     """The faults that it is hunted under, where those of the seed would take too long to meet."""
+    where: Callable[[Scenario], bool] = anywhere
+    """The worlds that it can show in; seeds of others are passed over."""
 
     @contextmanager
     def switched_on(self) -> Iterator[None]:
@@ -97,8 +113,9 @@ def hunt(mutation: Mutation, first: int = 0, seeds_max: int = SEEDS_MAX) -> Hunt
     """Runs seeds with the mutation switched on until a law catches it."""
     with mutation.switched_on():
         for number in range(seeds_max):
-            result = run(world_for(mutation, first + number))
-            if not result.held:
+            scenario = world_for(mutation, first + number)
+            result = run(scenario) if mutation.where(scenario) else None
+            if result is not None and not result.held:
                 return Hunt(mutation, result.law, number + 1, result.text)
     return Hunt(mutation, None, seeds_max)
 
@@ -349,6 +366,61 @@ async def _always_confirmed(memory: Memory, ports: Ports, attempt: Attempt) -> b
     return True
 
 
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+
+_WRITE_DOWN = hearing_stage._write_down
+
+
+async def _complete_then_write(memory: Memory, ports: Ports, reports: Reports, tallies: Tallies) -> None:
+    held = dict(memory.reports)
+    await hearing_stage._complete(memory, reports, list(held))
+    memory.reports.update(held)
+    await _WRITE_DOWN(memory, ports, reports, tallies)
+
+
+_SILENCE = hearing.rulings_of_silence
+
+
+def _failed_is_ruled(
+    attempt: Attempt, task: Task | None, policy: Policy, emptied_until: datetime | None, now: datetime
+) -> dict[int, Ruling]:
+    rulings = dict(_SILENCE(attempt, task, policy, emptied_until, now))
+    for position in attempt.unruled():
+        told = list(attempt.record.reported.get(position, {}).values())
+        if told and position not in rulings:
+            ruling = rules.ruling_after(attempt.record.tries[position], told, task, policy, now, stopped=True)
+            if ruling is not None:
+                rulings[position] = ruling
+    return rulings
+
+
+def _silence_at_once(
+    attempt: Attempt, task: Task | None, policy: Policy, emptied_until: datetime | None, now: datetime
+) -> dict[int, Ruling]:
+    hearing.note_ends(attempt, timedelta(0), now)
+    return _SILENCE(attempt, task, replace(policy, report_grace=timedelta(0)), now, now)
+
+
+def _queue_taken_for_empty(
+    attempt: Attempt, task: Task | None, policy: Policy, emptied_until: datetime | None, now: datetime
+) -> dict[int, Ruling]:
+    return _SILENCE(attempt, task, policy, now, now)
+
+
+_HEARD = hearing.heard
+
+
+def _only_of_the_newest(report: ItemReport, of_batch: Iterable[Attempt]) -> Heard:
+    found = _HEARD(report, of_batch)
+    late = found.attempt is not None and found.attempt.record.attempt > report.attempt
+    return Heard(Means.NOTHING, found.attempt, found.position) if late else found
+
+
+async def _believed(memory: Memory, ports: Ports) -> None:
+    return None
+
+
 SETTLED = "law 1: settled once"
 RULED = "law 1: ruled once"
 ONE_JOB = "law 2: one live Job"
@@ -360,6 +432,7 @@ PLAN = "law 5: plan"
 HELD = "law 6: held with a reason"
 DRAINS = "law 8: drains"
 TOLD = "law 9: told to senders"
+HEARD = "law 10: reports"
 
 UNSEEN = {Fault.POD_DELETED: 0.5, Fault.JOB_DELETED: 0.3, Fault.MISSED_EVENT: 0.4}
 """Pods come and go while nobody looks."""
@@ -535,6 +608,59 @@ MUTATIONS: tuple[Mutation, ...] = (
         [(rejecting, "confirmed", _always_confirmed)],
         (TOLD,),
         {Fault.LATE_ACT: 0.1, Fault.LOST_ANSWER: 0.1, Fault.CRASH_AFTER: 0.05, Fault.POD_REFUSED: 0.4},
+    ),
+    Mutation(
+        "complete before writing",
+        "a report is taken off its queue before what follows from it stands in a record",
+        [(hearing_stage, "_write_down", _complete_then_write)],
+        (HEARD,),
+        where=has_reports,
+    ),
+    Mutation(
+        "failed report is a ruling",
+        "an item is retried as soon as its pod reports that it failed, though the Job may still start it",
+        [(settling, "rulings_of_silence", _failed_is_ruled)],
+        (HEARD, ONE_JOB),
+        where=has_reports,
+    ),
+    Mutation(
+        "no grace for reports",
+        "an item is retried as soon as its pod has ended without a report, though one may be on its way",
+        [(settling, "rulings_of_silence", _silence_at_once)],
+        (HEARD,),
+        where=has_reports,
+    ),
+    Mutation(
+        "report queue unread",
+        "after the grace an item is retried, though its report may wait on the queue",
+        [(settling, "rulings_of_silence", _queue_taken_for_empty)],
+        (HEARD,),
+        {Fault.THROTTLED: 0.7, Fault.REPORT_LATE: 0.5, Fault.STALLED_LEADER: 0.002},
+        has_reports,
+    ),
+    Mutation(
+        "done of the past",
+        "a report that an item is done is dropped where a newer attempt has the item",
+        [(hearing, "heard", _only_of_the_newest)],
+        (HEARD,),
+        {Fault.REPORT_LATE: 0.6},
+        has_reports,
+    ),
+    Mutation(
+        "blame the company",
+        "when a pod of several items comes down, each of them counts as failed by itself",
+        [(hearing, "_ONE_ITEMS_FAULT", ())],
+        (HEARD,),
+        {},
+        has_reports,
+    ),
+    Mutation(
+        "believe what one remembers",
+        "a report of a batch that is not known is completed without a look whether one still leads",
+        [(bookkeeping, "must_be_ours", _believed)],
+        (HEARD, DRAINS),
+        {Fault.TWO_LEADERS: 0.3, Fault.STALLED_LEADER: 0.02},
+        has_reports,
     ),
 )
 

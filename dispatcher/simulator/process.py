@@ -22,7 +22,7 @@ from dispatcher.simulator.clock import HostClock
 from dispatcher.simulator.cluster import Cluster
 from dispatcher.simulator.faults import FaultPlan, Killed
 from dispatcher.simulator.ports import AccountPort, ClusterPort
-from dispatcher.simulator.queue import Broker, QueuePort
+from dispatcher.simulator.queue import Broker, QueuePort, ReportsPort
 from dispatcher.simulator.replies import OutcomesPort, ReplyQueues
 from dispatcher.simulator.store import Lease, LeasePort, Store, StorePort
 from dispatcher.simulator.watch import Watch
@@ -71,6 +71,7 @@ class Places:
     store: Store
     lease: Lease
     replies: ReplyQueues
+    reports: Broker
     world: Surroundings
 
 
@@ -113,6 +114,7 @@ class Process:
             Heard(who, told),
             lambda name, message: reader(name, message, clock.now()),
             OutcomesPort(places.replies, wire),
+            ReportsPort(places.reports, wire, clock) if any(task.reports for task in policy.tasks.values()) else None,
             AccountPort(places.cluster, wire, clock) if with_account else None,
             clock_fault=clock.fault,
         )

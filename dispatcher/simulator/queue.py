@@ -5,7 +5,7 @@ Semantics as the broker's. Also the place where the laws look for what became of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -55,6 +55,8 @@ class Broker:
     letters: dict[int, DeadLetter] = field(default_factory=dict)
     ended: list[tuple[int, Fate]] = field(default_factory=list)
     """Every end in order, for the laws to look at."""
+    on_removed: list[Callable[[Message], None]] = field(default_factory=list)
+    """Told of each message that is removed, at that very moment."""
     sent: int = 0
     _active: dict[int, Held] = field(default_factory=dict)
     _by_token: dict[str, int] = field(default_factory=dict)
@@ -102,6 +104,9 @@ class Broker:
         self._unlock(held)
         self.fates.setdefault(number, []).append(fate)
         self.ended.append((number, fate))
+        if fate is Fate.REMOVED:
+            for told in self.on_removed:
+                told(held.message)
 
     def deliver(self, count_max: int) -> list[tuple[int, Held]]:
         """Locks and hands over active messages, oldest first."""
@@ -138,6 +143,14 @@ class Broker:
             return Answer.CONFLICT
         self.letters[number] = letter
         self._end(number, Fate.DEAD)
+        return Answer.DONE
+
+    def complete(self, token: str) -> Answer:
+        """One locked message is removed for good."""
+        number = self._under(token)
+        if number is None:
+            return Answer.CONFLICT
+        self._end(number, Fate.REMOVED)
         return Answer.DONE
 
     def abandon(self, token: str) -> None:
@@ -266,6 +279,32 @@ class QueuePort:
             if number >= from_sequence_number:
                 page.append(Peeked(held.message, MessageState.DEFERRED if held.deferred else MessageState.ACTIVE))
         return page
+
+
+class ReportsPort(QueuePort):
+    """The Reports port of one process: a queue like the other, where what was delivered is completed."""
+
+    async def complete(self, lock_tokens: Sequence[str]) -> Mapping[str, Answer]:
+        """Each by itself."""
+        answers = {}
+        for token in lock_tokens:
+            if self.broker.throttles():
+                answers[token] = Answer.UNKNOWN
+                continue
+            answers[token] = await self.wire.act(
+                f"complete {token}", partial(self.broker.complete, token), _unknown, late_max=BROKER_LATE_MAX
+            )
+        return answers
+
+    async def oldest(self, besides: Collection[int]) -> datetime | None:
+        """The first that the queue still has."""
+        position = 1
+        while page := await self.peek(position, _PAGE):
+            others = [each.message for each in page if each.message.sequence_number not in besides]
+            if others:
+                return others[0].enqueued_at
+            position = page[-1].message.sequence_number + 1
+        return None
 
 
 _PAGE = 20

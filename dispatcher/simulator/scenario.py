@@ -12,6 +12,7 @@ from datetime import datetime, time, timedelta
 from random import Random
 from zoneinfo import ZoneInfo
 
+from dispatcher.core.batching import pods_for
 from dispatcher.core.budgets import Budget, Scope, WhenExhausted, WorstCase
 from dispatcher.core.jobs import shape_of
 from dispatcher.core.observations import NodeRoom
@@ -63,6 +64,13 @@ RARE: dict[Fault, tuple[float, float, float]] = {
     Fault.CONTRADICTORY: (0.5, 0.2, 0.8),
 }
 """Switched on in fewer worlds: share, least rate, greatest."""
+REPORT_RATES: dict[Fault, tuple[float, float]] = {
+    Fault.REPORT_LOST: (0.02, 0.3),
+    Fault.REPORT_LATE: (0.05, 0.6),
+    Fault.REPORT_TWICE: (0.05, 0.6),
+}
+CARRIERS_SHARE = 0.35
+"""In so many worlds pods of some tasks carry several items."""
 FULL_REGION_SHARE = 0.1
 """In so many worlds ACI refuses most pods, so that the circuit opens and is probed."""
 PARTED_CLOCKS_SHARE = 0.2
@@ -102,7 +110,8 @@ def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
     """The world of that seed."""
     random = Random(f"world {seed}")
     virtual = _virtual_node(random)
-    tasks = _tasks(random, virtual)
+    carriers = Random(f"{seed} carriers")
+    tasks = _carrying(carriers, _tasks(random, virtual))
     window = random.choice((WindowKind.HOUR, WindowKind.HOUR, WindowKind.DAY))
     policy = Policy(
         tasks={task.name: task for task in tasks},
@@ -146,7 +155,11 @@ def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
         arrivals=arrivals,
         messages=_asking(senders, _with_deadlines(apart, _messages(random, arrivals, tasks), hasty=hasty)),
         faults=_with_full_region(
-            region, _with_parted_clocks(Random(f"{seed} clocks"), _with_reply_faults(senders, _faults(random)))
+            region,
+            _with_parted_clocks(
+                Random(f"{seed} clocks"),
+                _with_reply_faults(senders, _with_report_faults(carriers, tasks, _faults(random))),
+            ),
         ),
         fault_cycles=fault_cycles,
         replies_lag=senders.random() < 0.5,
@@ -171,6 +184,18 @@ def _virtual_node(random: Random) -> VirtualNodePolicy:
 
 def _tasks(random: Random, virtual: VirtualNodePolicy) -> list[Task]:
     return [_task(f"task-{number}", random, virtual) for number in range(random.randint(1, 3))]
+
+
+def _carrying(random: Random, tasks: list[Task]) -> list[Task]:
+    """In some worlds pods of some tasks carry several items; no batch needs more pods for that."""
+    if random.random() >= CARRIERS_SHARE:
+        return tasks
+    carrying = []
+    for task in tasks:
+        per_pod = random.choice((1, 2, 3, None))
+        size = task.batch_size_max * (random.randint(1, per_pod) if per_pod is not None else 1)
+        carrying.append(replace(task, items_per_pod=per_pod, batch_size_max=size))
+    return carrying
 
 
 def _task(name: str, random: Random, virtual: VirtualNodePolicy) -> Task:
@@ -255,6 +280,13 @@ def _asking(random: Random, messages: tuple[Planned, ...]) -> tuple[Planned, ...
     return tuple(replace(planned, body=bodies[planned.body]) for planned in messages)
 
 
+def _with_report_faults(random: Random, tasks: list[Task], plan: FaultPlan) -> FaultPlan:
+    if not plan.rates or not any(task.reports for task in tasks):
+        return plan
+    drawn = {fault: random.uniform(*bounds) for fault, bounds in REPORT_RATES.items() if random.random() < SWITCHED_ON}
+    return FaultPlan({**plan.rates, **drawn})
+
+
 def _with_reply_faults(random: Random, plan: FaultPlan) -> FaultPlan:
     if plan.rates and random.random() < SWITCHED_ON:
         return FaultPlan({**plan.rates, Fault.REPLY_REFUSED: random.uniform(0.02, 0.3)})
@@ -279,8 +311,21 @@ def _times(random: Random, window: WindowKind) -> int:
 
 
 def _worst(task: Task, virtual: VirtualNodePolicy) -> Money:
-    count = task.batch_size_max
-    shape = shape_of(task, placement=Placement.VIRTUAL_NODE, completions=count, parallelism=count, allowance_left=0)
+    """Of its largest batch; where pods carry as many as need be, in whatever pods that costs most."""
+    loads = range(1, task.batch_size_max + 1) if task.items_per_pod is None else (task.items_per_pod,)
+    return max((_worst_of(task, load, virtual) for load in loads), key=lambda money: money.picos)
+
+
+def _worst_of(task: Task, items_per_pod: int, virtual: VirtualNodePolicy) -> Money:
+    count = pods_for(task.batch_size_max, items_per_pod)
+    shape = shape_of(
+        task,
+        placement=Placement.VIRTUAL_NODE,
+        completions=count,
+        parallelism=count,
+        allowance_left=0,
+        items_per_pod=items_per_pod,
+    )
     return WorstCase(shape, group_rate(task.requests, virtual.rates), virtual.tail).total()
 
 

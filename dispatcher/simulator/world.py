@@ -67,6 +67,7 @@ class World:
         self.store = Store()
         self.lease = Lease()
         self.broker = Broker("work", self.clock, self, self._dice("broker"), policy.lock_duration)
+        self.reports = Broker("reports", self.clock, self, self._dice("reports"), policy.lock_duration)
         self.replies = ReplyQueues(self.clock, self, self._dice("replies"), scenario.replies_lag)
         self.meter = Meter(profile.rates, policy.budgets, profile.tail, scenario.release_lag)
         self.behaviour = Behaviour(self._dice("behaviour"), self, policy)
@@ -76,10 +77,12 @@ class World:
             self.store,
             self.meter,
             self.behaviour.behave,
+            self.behaviour.carry,
+            self.reports.send,
             scenario.nodes,
             Backoff(timedelta(seconds=10), timedelta(minutes=10)),
         )
-        self._places = Places(self.broker, self.cluster, self.store, self.lease, self.replies, self)
+        self._places = Places(self.broker, self.cluster, self.store, self.lease, self.replies, self.reports, self)
         self._ids = SeededIds(self._dice("ids"))
         self._under_way: list[_UnderWay] = []
         self._to_send = list(reversed(scenario.messages))
@@ -184,6 +187,7 @@ class World:
 
     def _set_faults(self, plan: FaultPlan) -> None:
         self.faults = self.broker.faults = self.behaviour.faults = self.replies.faults = plan
+        self.reports.faults = plan
 
     def heal(self) -> None:
         """No more faults: the world is well from now on, and whatever is under way still lands."""
@@ -253,7 +257,7 @@ class World:
             self.operator_looks()
 
     def _lose_locks(self) -> bool:
-        return self.broker.lose_locks(0.7) > 0
+        return self.broker.lose_locks(0.7) + self.reports.lose_locks(0.7) > 0
 
     def _step_clock(self) -> bool:
         offset = round(self.random.uniform(-CLOCK_OFF_SECONDS, CLOCK_OFF_SECONDS), 3)
@@ -344,6 +348,7 @@ class World:
             self.broker.messages
             or self._to_send
             or self.store.records
+            or self.reports.messages
             or self.cluster.jobs
             or self._under_way
             or self.stalled
@@ -355,7 +360,8 @@ class World:
         """What is left, in words."""
         entries = self.store.ledger.document["entries"] if self.store.ledger else {}
         return (
-            f"messages {sorted(self.broker.messages)[:8]}, records {sorted(self.store.records)[:4]}, "
+            f"messages {sorted(self.broker.messages)[:8]}, reports {len(self.reports.messages)}, "
+            f"records {sorted(self.store.records)[:4]}, "
             f"Jobs {sorted(self.cluster.jobs)[:4]}, entries {sorted(entries)[:4]}, "
             f"acts under way {len(self._under_way)}, "
             f"leaks {sorted(self.store.ledger.document.get('leaks', {}))[:4] if self.store.ledger else []}"

@@ -297,6 +297,7 @@ def _may_go(memory: Memory, entry: Entry, sight: Sighting, pod: PodSeen) -> bool
     attempt = memory.attempts.get(entry.name)
     if attempt is None:
         return noted
-    ruled = pod.index in attempt.record.rulings
-    written_up = pod.uid in attempt.record.evidence.get(pod.index, {})
+    record = attempt.record
+    ruled = all(position in record.rulings for position in record.positions_of(pod.index))
+    written_up = pod.uid in record.evidence.get(pod.index, {})
     return noted and (ruled or written_up)

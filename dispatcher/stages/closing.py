@@ -33,6 +33,8 @@ def close(memory: Memory, ports: Ports) -> None:
             memory.draft.close(name)
         else:
             # a held retry whose items all ended otherwise, or a rejection: only its record is left
+            if attempt.record.parent in memory.records:
+                continue  # it shows that its parent was carried on: without it that would happen once more
             memory.give_up_record(name, ports.clock.now())
         del memory.attempts[name]
 

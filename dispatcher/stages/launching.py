@@ -114,6 +114,7 @@ def _manifest(policy: Policy, wanted: Launch, record: Record) -> dict[str, objec
         sequence_numbers=tuple(item.sequence_number for item in record.items),
         trace=record.items[0].trace if len(record.items) == 1 else None,
         profile=policy.profile_of(wanted.placed.where),
+        reports_to=policy.reports_to,
     )
     considered = wanted.considered
     return made if considered is None else with_verdict(made, wanted.placed.why, considered.to_json())

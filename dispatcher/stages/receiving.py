@@ -140,3 +140,8 @@ async def give_back(memory: Memory, ports: Ports) -> None:
             await queue.receive(0)
         if name in tokens:
             await queue.abandon(tokens[name])
+    if ports.reports is not None:
+        with suppress(LookFailed):
+            await ports.reports.receive(0)
+        if memory.reports:
+            await ports.reports.abandon(list(memory.reports))

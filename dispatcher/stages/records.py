@@ -15,6 +15,7 @@ from dispatcher.core.attempts import Attempt
 from dispatcher.core.observations import PodSeen
 from dispatcher.core.policy import Policy
 from dispatcher.core.records import Record, Ruling, decode, to_annotations, to_data
+from dispatcher.core.retries import Failure
 from dispatcher.errors import Deposed
 from dispatcher.memory import Memory
 from dispatcher.ports import Answer, ObjectRef, Ports, RecordCreated
@@ -61,9 +62,28 @@ async def write_evidence(
 
 async def write_rulings(ports: Ports, attempt: Attempt, rulings: Mapping[int, Ruling]) -> bool:
     """Writes rulings where there are none yet. False: not written; the record as it stands was read instead."""
-    merged = {**rulings, **attempt.record.rulings}
-    evidence = rules.without_tails(attempt.record.evidence, merged)
-    return await _replace(ports, attempt, replace(attempt.record, rulings=merged, evidence=evidence))
+    return await _replace(ports, attempt, _ruled(attempt.record, rulings))
+
+
+def _ruled(record: Record, rulings: Mapping[int, Ruling]) -> Record:
+    merged = {**rulings, **record.rulings}
+    ruled = {index for index in record.evidence if all(each in merged for each in record.positions_of(index))}
+    evidence = rules.without_tails(record.evidence, ruled)
+    return replace(record, rulings=merged, evidence=evidence, reported=rules.without_tails(record.reported, merged))
+
+
+async def write_reports(
+    ports: Ports, attempt: Attempt, rulings: Mapping[int, Ruling], failures: Mapping[int, Mapping[str, Failure]]
+) -> bool:
+    """Writes what pods have reported: rulings where there are none yet, and failures as evidence.
+
+    False: not written; the record as it stands was read instead.
+    """
+    record = attempt.record
+    reported = {**record.reported}
+    for position, told in failures.items():
+        reported[position] = {**record.reported.get(position, {}), **told}
+    return await _replace(ports, attempt, _ruled(replace(record, reported=reported), rulings))
 
 
 async def write_job(ports: Ports, attempt: Attempt, record: Record) -> bool:

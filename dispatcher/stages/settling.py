@@ -13,6 +13,7 @@ from functools import partial
 
 from dispatcher.core import attempts as rules
 from dispatcher.core.attempts import Attempt, Stage
+from dispatcher.core.hearing import rulings_of_silence
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.observations import PodPhase
 from dispatcher.core.outcomes import letter
@@ -56,21 +57,26 @@ async def settle(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies)
 async def _rule(memory: Memory, ports: Ports, policy: Policy, attempt: Attempt, now: datetime) -> None:
     if rules.unexamined(attempt):
         return  # the evidence could not be written yet; a ruling without it would forget the cause
-    rulings = rules.next_rulings(attempt, policy.tasks.get(attempt.record.task), policy, now)
+    task = policy.tasks.get(attempt.record.task)
+    if attempt.record.has_reports:
+        rulings = rulings_of_silence(attempt, task, policy, memory.reports_emptied_until, now)
+    else:
+        rulings = rules.next_rulings(attempt, task, policy, now)
     entry = memory.draft.entries.get(attempt.name)
     if entry is not None:
         rulings = rules.with_runs(attempt, rulings, entry.placement, entry.rate, now)
-    if not rulings or _may_wait(attempt, rulings, now):
+    if not rulings or may_wait(attempt, rulings, now):
         return
     attempt.ruled_at = now
     if not await records.write_rulings(ports, attempt, rulings):
         return
     pods = attempt.sight.pods.values()
-    if any(pod.phase is PodPhase.SUCCEEDED and pod.index in rulings for pod in pods):
+    indexes = {attempt.record.index_of(position) for position in rulings}
+    if any(pod.phase is PodPhase.SUCCEEDED and pod.index in indexes for pod in pods):
         circuit.report_success(memory, ports, attempt.name)
 
 
-def _may_wait(attempt: Attempt, rulings: Container[int], now: datetime) -> bool:
+def may_wait(attempt: Attempt, rulings: Container[int], now: datetime) -> bool:
     """Whether these rulings may go with the next ones, since there are more to come and some were written just now.
 
     Each write carries the whole record's: one for every pod that ends would be most of what the dispatcher asks for.

@@ -9,6 +9,7 @@ from dispatcher.simulator.checkers.capacity import WithinCapacity
 from dispatcher.simulator.checkers.charge import ChargedInFull
 from dispatcher.simulator.checkers.cover import Covered
 from dispatcher.simulator.checkers.drains import Drains
+from dispatcher.simulator.checkers.heard import ReportsAreHeard
 from dispatcher.simulator.checkers.held import HeldWithReason
 from dispatcher.simulator.checkers.law import Law, LawBroken
 from dispatcher.simulator.checkers.one_job import OneLiveJob
@@ -22,7 +23,7 @@ __all__ = ["ALL", "Law", "LawBroken", "laws_of"]
 
 ALL: tuple[type[Law], ...] = (
     SettledOnce, RuledOnce, OneLiveJob, Admission, Covered, ChargedInFull, WithinCapacity, PlanIsBounded,
-    HeldWithReason, Drains, ToldToSenders,
+    HeldWithReason, Drains, ToldToSenders, ReportsAreHeard,
 )  # fmt: skip
 """Law 7, that the same seed gives the same trace, is not looked at in a run but between two."""
 

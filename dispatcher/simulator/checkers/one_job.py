@@ -55,10 +55,10 @@ class OneLiveJob(Law):
         else:
             over = job.status.completed | job.status.failed_indexes
             spent = {pod.index for pod in job.pods.values() if pod.ended and not pod.counted and _last(job, pod.phase)}
-            startable = set(range(len(job.items))) - over - spent | held
+            startable = set(range(job.spec.completions)) - over - spent | held
         for index in startable:
-            if index < len(job.items):
-                yield job.items[index].number
+            for _, item in job.carried(index):
+                yield item.number
 
 
 def _runs_or_will(job: Job, pod: Pod, powerful: bool) -> bool:

@@ -104,7 +104,7 @@ def test_a_record_is_written_as_this_version_writes_it() -> None:
 
 def test_a_record_of_another_format_is_refused() -> None:
     annotations = {**to_annotations(a_record()), "burst-dispatcher.io/format": "9"}
-    with pytest.raises(ValueError, match="this version reads 1 and 2"):
+    with pytest.raises(ValueError, match="this version reads 1, 2, 3"):
         decode(to_data(a_record()), annotations)
 
 

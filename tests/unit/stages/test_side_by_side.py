@@ -8,7 +8,7 @@ import pytest
 from dispatcher.errors import Deposed, LookFailed
 from dispatcher.ports import one_after_another
 from dispatcher.service.wiring import all_at_once
-from dispatcher.stages.settling import RULE_EVERY, _may_wait
+from dispatcher.stages.settling import RULE_EVERY, may_wait
 from tests.builders import NOW, a_job_seen, a_record, an_attempt
 
 
@@ -63,4 +63,4 @@ def test_rulings_wait_for_the_next_ones_only_while_more_are_to_come(
 ) -> None:
     attempt = an_attempt(a_record(2), a_job_seen())
     attempt.ruled_at = None if ago is None else NOW - ago
-    assert _may_wait(attempt, ruled, NOW) is waits
+    assert may_wait(attempt, ruled, NOW) is waits
