@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,13 +172,19 @@ async def _over(
                 await between(world, place)
             await dispatcher.start()
             gate.open()
-        entries = world.entries(place)
-        cleared = not world.left(place) and not entries
-        if cleared or (not to_the_end and all(is_closing(entry) for entry in entries.values())):
+        entries, left = world.entries(place), world.left(place)
+        closing = () if to_the_end else tuple(name for name, entry in entries.items() if is_closing(entry))
+        if len(closing) == len(entries) and all(_is_of(thing, closing) for thing in left):
             counts = await world.broker.counts(queue)
             if not left_at(counts) and counts["removed"] + counts["buried"] >= burst.ITEMS:
                 return
         await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
+
+def _is_of(thing: str, attempts: Iterable[str]) -> bool:
+    """Whether a record, a Job or a pod is of one of these attempts: pods go on going when their entry is gone."""
+    name = thing.split(" ", 1)[1]
+    return any(name == attempt or name.startswith(f"{attempt}-") for attempt in attempts)
 
 
 class _Dispatcher:
