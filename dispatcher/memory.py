@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from dispatcher.core.attempts import Attempt, Sighting
+from dispatcher.core.attempts import Attempt, Load, Sighting, load_of
 from dispatcher.core.budgets import CREATE_SETTLES_IN
 from dispatcher.core.circuit import Circuit
 from dispatcher.core.experience import Experience
@@ -94,6 +94,9 @@ class Memory:
     attempts: dict[str, Attempt] = field(default_factory=dict)
     sightings: dict[str, Sighting] = field(default_factory=dict)
     """What was seen of each Job that has an entry, closing ones included."""
+    loads: dict[str, Load] = field(default_factory=dict)
+    """Of what was seen, as it stood when something was last seen of each: counting all pods in each cycle would make
+    it as slow as there are pods."""
     job_of_pod: dict[str, str] = field(default_factory=dict)
     listed_stopped: set[str] = field(default_factory=set)
     """Stopped Jobs with pods that nobody had seen, of which a consistent list was taken since."""
@@ -158,6 +161,19 @@ class Memory:
     def sight(self, name: str) -> Sighting:
         """What was seen of that Job; nothing yet, for a new one."""
         return self.sightings.setdefault(name, Sighting())
+
+    def load(self, name: str) -> Load:
+        """What that Job still takes, as of the end of the last cycle."""
+        if name not in self.loads:
+            self.loads[name] = load_of(self.sight(name))
+        return self.loads[name]
+
+    def looked_after(self) -> None:
+        """The cycle is over: what was dirty is clean, and counted anew. What an accepted write of the ledger lets go on
+        stays, and is looked at again with it."""
+        for name in self.dirty:
+            self.loads.pop(name, None)
+        self.dirty = self.dirty & self.draft.entries.keys() if self.draft.changed else set()
 
     def give_up_record(self, name: str, now: datetime) -> None:
         """Whatever stands, or comes to stand, under that name has no power and is cleared away."""

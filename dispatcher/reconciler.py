@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from dispatcher.core.attempts import Attempt, Stage, ended_indexes, is_stopped
+from dispatcher.core.attempts import Attempt, Stage
 from dispatcher.core.baseline import MILLI, Wanted
 from dispatcher.core.experience import Experience
 from dispatcher.core.history import History
@@ -138,8 +138,7 @@ class Reconciler:
         await auditing.audit(memory, ports, policy)
         await closing.clear_away(memory, ports, policy)
         await sweeping.sweep(memory, ports, policy)
-        # What an accepted write of the ledger lets go on is looked at again with it.
-        memory.dirty = memory.dirty & memory.draft.entries.keys() if memory.draft.changed else set()
+        memory.looked_after()
         busy = received or plan.launches or memory.draft.changed or memory.sweep_from
         return AT_ONCE if busy else IDLE
 
@@ -165,15 +164,14 @@ class Reconciler:
         starting: list[tuple[Resources, int]] = []
         on_nodes: Counter[str] = Counter()
         for name, entry in memory.draft.entries.items():
-            sight = memory.sight(name)
-            if is_stopped(sight):
+            load = memory.load(name)
+            if load.stopped:
                 continue
-            pods = min(entry.shape.parallelism, max(0, entry.shape.completions - len(ended_indexes(sight))))
+            pods = min(entry.shape.parallelism, max(0, entry.shape.completions - load.ended))
             active[entry.task] += pods
             of_tenant[entry.tenant] += pods
             if entry.placement is Placement.NODE_POOL and entry.task in self._policy.tasks:
-                there = sum(1 for pod in sight.live_pods() if pod.node is not None)
-                starting.append((self._policy.tasks[entry.task].requests, max(0, pods - there)))
+                starting.append((self._policy.tasks[entry.task].requests, max(0, pods - load.placed)))
                 on_nodes[entry.task] += pods
         return Snapshot(
             lanes=memory.inflight.lanes(),

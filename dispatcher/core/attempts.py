@@ -144,6 +144,23 @@ def ended_indexes(sight: Sighting) -> frozenset[int]:
     return job.completed_indexes | job.failed_indexes | frozenset(succeeded)
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a Job still takes of the room that its task and the nodes have."""
+
+    ended: int
+    """Positions that need no pod any more."""
+    placed: int
+    """Pods that are there, have not ended, and are on a node."""
+    stopped: bool
+
+
+def load_of(sight: Sighting) -> Load:
+    """Counted from all its pods: costs time for each of them."""
+    placed = sum(1 for pod in sight.live_pods() if pod.node is not None)
+    return Load(len(ended_indexes(sight)), placed, is_stopped(sight))
+
+
 def seems_stopped(sight: Sighting) -> bool:
     """Whether the Job can start nothing any more, as far as seen."""
     job = sight.job
