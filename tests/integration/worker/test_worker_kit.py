@@ -139,12 +139,22 @@ async def test_an_item_that_does_not_end_within_the_grace_is_ended_and_reported_
 ) -> None:
     pod = a_pod(2)
     running = await pod.start('trap "exit 1" TERM; echo "$$" >>"$OUT/ran"; while :; do sleep 0.1; done', "--grace", "3")
-    while not pod.lines("ran"):
-        await queue.until(lambda: bool(pod.lines("ran")))
+    await queue.until(lambda: bool(pod.lines("ran")))
     running.signal(signal.SIGTERM)
     assert (await running.end()).code == 0
     (report,) = queue.reports
     assert (report.outcome, report.cause, report.exit_code) == (FAILED, FailureCause.CANCELLED, 1)
+
+
+async def test_a_run_that_the_signal_reached_too_did_not_fail_by_itself(a_pod: MakePod, queue: ReportQueue) -> None:
+    pod = a_pod(2)
+    running = await pod.start('trap "exit 1" TERM; echo "$$" >>"$OUT/ran"; while :; do sleep 0.05; done')
+    await queue.until(lambda: bool(pod.lines("ran")))
+    running.signal(signal.SIGTERM)
+    os.kill(int(pod.lines("ran")[0]), signal.SIGTERM)
+    assert (await running.end()).code == 0
+    (report,) = queue.reports
+    assert (report.cause, report.exit_code) == (FailureCause.CANCELLED, 1)
 
 
 async def test_the_pod_ends_by_itself_at_its_deadline_with_code_0(a_pod: MakePod, queue: ReportQueue) -> None:

@@ -9,6 +9,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
@@ -19,6 +20,7 @@ from kit_run import Answerer, PodFolder, ReportQueue, Taken, accepts, drops, sta
 from dispatcher.core.reports import ReportedOutcome, read_report
 from dispatcher.embedded.broker import AccessPolicy, Broker, BrokerConfig, Fault, QueueConfig, Right
 from dispatcher.worker.service_bus import read_access, send
+from tests.identities import a_certificate
 
 DONE, FAILED = ReportedOutcome.DONE, ReportedOutcome.FAILED
 MakePod = Callable[..., PodFolder]
@@ -50,6 +52,25 @@ async def test_reports_travel_by_the_brokers_rest_interface_to_the_real_sdk(a_po
     assert [message.message_id for message in messages] == [each.message_id for each in reports]
     assert {message.content_type for message in messages} == {"application/json"}
     assert "told to" not in ended.said
+
+
+async def test_reports_go_by_https_to_a_certificate_that_is_trusted_and_to_no_other(
+    a_pod: MakePod, tmp_path: Path
+) -> None:
+    tls = a_certificate(tmp_path)
+    pod = a_pod(1)
+    async with Broker(BrokerConfig(queues=(QueueConfig("reports"),), tls=tls)) as broker:
+        pod.connection_file.write_text(
+            f"Endpoint=sb://localhost:{broker.port}/;SharedAccessKeyName=RootManageSharedAccessKey;"
+            "SharedAccessKey=loopback-only;EntityPath=Reports"
+        )
+        ended = await pod.run("exit 0", "--report-wait", "1")
+        assert ended.code == 1
+        assert "its certificate is not trusted" in ended.said
+        assert broker.counts("reports").entered == 0
+        ended = await pod.run("exit 0", SSL_CERT_FILE=str(tls.certificate))
+        assert ended.code == 0, ended.said
+        assert broker.counts("reports").entered == 1
 
 
 async def test_a_report_is_sent_again_until_it_is_accepted_and_work_goes_on_meanwhile(
