@@ -106,6 +106,12 @@ class Server:
                 async with asyncio.timeout(min(max(seconds, 0.001), SLEEP_SECONDS_MAX)):
                     await self._changed.wait()
 
+    async def _up_to_now(self) -> datetime:
+        """The present, with all that was due until then done: of a request that is refused nobody gets the acts."""
+        now = utc_now()
+        await self._do(self.region.advance(now))
+        return now
+
     async def _do(self, acts: list[Act]) -> None:
         self._changed.set()  # the timer looks anew when the next change is due
         await self._carry_out(acts)
@@ -166,7 +172,7 @@ class Server:
         except ValueError:
             raise wording.invalid("InvalidRequestContent", "The request content was invalid: no JSON.") from None
         definition = definitions.read(request.match_info["name"], parsed)
-        now = utc_now()
+        now = await self._up_to_now()
         group, is_new, acts = self.region.create(now, request.match_info["resource_group"], definition)
         await self._do(acts)
         return web.json_response(
@@ -181,7 +187,7 @@ class Server:
     async def get(self, request: web.Request) -> web.Response:
         """One group with what its instances do."""
         name, resource_group = request.match_info["name"], request.match_info["resource_group"]
-        group, acts = self.region.get(utc_now(), name, resource_group)
+        group, acts = self.region.get(await self._up_to_now(), name, resource_group)
         await self._do(acts)
         return web.json_response(self._view(group))
 
@@ -195,14 +201,14 @@ class Server:
 
     async def delete(self, request: web.Request) -> web.Response:
         """Accepted with 200 and the group, which goes later; 204 where there is none."""
-        group, acts = self.region.delete(utc_now(), request.match_info["name"])
+        group, acts = self.region.delete(await self._up_to_now(), request.match_info["name"])
         await self._do(acts)
         return web.json_response(self._view(group)) if group else web.Response(status=204)
 
     async def logs(self, request: web.Request) -> web.Response:
         """What a container has written; of one that has ended only the end."""
         name, resource_group = request.match_info["name"], request.match_info["resource_group"]
-        group, acts = self.region.get(utc_now(), name, resource_group)
+        group, acts = self.region.get(await self._up_to_now(), name, resource_group)
         await self._do(acts)
         found = [each for each in group.containers if each.definition.name == request.match_info["container"]]
         if not found:
@@ -238,7 +244,7 @@ class Server:
 
     async def operation(self, request: web.Request) -> web.Response:
         """How a create is going."""
-        group, acts = self.region.get(utc_now(), request.match_info["name"], "")
+        group, acts = self.region.get(await self._up_to_now(), request.match_info["name"], "")
         await self._do(acts)
         state = group.provisioning_state
         status = state if state in ("Succeeded", "Failed") else "InProgress"

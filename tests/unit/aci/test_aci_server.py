@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from aci_kit import body, container
 from aiohttp.test_utils import TestClient, TestServer
 
 from testbed.aci.execution import Execution
+from testbed.aci.groups import Start, Stop
 from testbed.aci.options import Options
 from testbed.aci.region import Region
 from testbed.aci.server import Server
@@ -261,3 +262,30 @@ async def test_the_timer_looks_when_something_is_due_and_not_all_the_time(
         for _ in range(1000):
             await asyncio.sleep(0)
     assert looks <= 4  # at the start, for the request, and once after it
+
+
+class Noted(Execution):
+    """Starts nothing, and remembers what it was to start."""
+
+    async def do(self, act: Start | Stop) -> None:
+        if isinstance(act, Start):
+            started.append(act.group.name)
+
+
+started: list[str] = []
+
+
+async def test_what_is_due_when_a_request_is_refused_is_done_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    monkeypatch.setattr("testbed.aci.server.utc_now", lambda: now)
+    started.clear()
+    region = Region(Options(executes=True, prepare_seconds=1000, groups_max=1))
+    server = Server(region, lambda it: Noted(tmp_path / "groups", tmp_path, it.exited))
+    async with TestClient(TestServer(server.application(), host="127.0.0.1")) as client:
+        call = Caller(client)
+        assert (await call("PUT", f"{GROUPS}/one", body()))[0] == 201
+        now += timedelta(seconds=2000)  # its start is due, and the timer, which counts real seconds, is asleep
+        assert (await call("PUT", f"{GROUPS}/two", body()))[0] == 409
+        assert started == ["one"]
