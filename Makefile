@@ -25,8 +25,8 @@ demo: $(STAMP) ## A burst of real work on this machine, from an empty folder to 
 	@$(BIN)/dispatcher demo $(if $(ITEMS),--items $(ITEMS)) $(if $(SEED),--seed $(SEED)) \
 	    $(if $(BUDGET_USD),--budget-usd $(BUDGET_USD)) $(if $(SUBNET),--subnet $(SUBNET)) --output $(or $(OUTPUT),demo-output)
 
-e2e-demo: testbed-binary ## The demo's burst through a real control plane: real Jobs, a service account, the same judge (ITEMS= SEED= OUTPUT=)
-	@$(BIN)/python -m tests.e2e.cluster_demo $(if $(ITEMS),--items $(ITEMS)) $(if $(SEED),--seed $(SEED)) \
+e2e-demo: testbed-binary ## The demo's burst through a real control plane: real Jobs, a service account, the same judge (PLACEMENT=virtual ITEMS= SEED= OUTPUT=)
+	@$(BIN)/python -m tests.e2e.cluster_demo $(if $(PLACEMENT),--placement $(PLACEMENT)) $(if $(ITEMS),--items $(ITEMS)) $(if $(SEED),--seed $(SEED)) \
 	    --output $(or $(OUTPUT),e2e-demo-output)
 
 run: $(STAMP) ## The dispatcher on this machine, with its own broker, until Ctrl-C

@@ -32,6 +32,7 @@ from dispatcher.settings import load, merged
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NEEDED = ("config/dispatcher.yaml", "config/tasks.yaml", "examples/demo_burst.py", "examples/demo_summary.py")
+_REPLY_QUEUE = "outcomes"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 45.0
 _SCRIPT_SECONDS = 180.0
@@ -242,7 +243,7 @@ class Demo:
         scale = self._scale
         return [
             "--connection-string", secret, "--items", str(scale.items), "--seed", str(scale.seed),
-            "--out", str(self._output / "burst.json"),
+            "--reply-to", _REPLY_QUEUE, "--out", str(self._output / "burst.json"),
         ]  # fmt: skip
 
     def _summary_arguments(self, secret: str) -> list[str]:
@@ -250,7 +251,8 @@ class Demo:
         return [
             "--connection-string", secret, "--burst", str(output / "burst.json"),
             "--artifacts", str(output / "artifacts"), "--run-log", str(output / "runs.jsonl"),
-            "--events", str(self._data / "events.jsonl"), "--out", str(output / "summary.json"),
+            "--events", str(self._data / "events.jsonl"), "--outcomes", _REPLY_QUEUE,
+            "--out", str(output / "summary.json"),
         ]  # fmt: skip
 
     # --- waiting ----------------------------------------------------------------------------------------------------

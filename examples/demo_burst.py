@@ -15,7 +15,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import count, islice
 from pathlib import Path
@@ -76,6 +76,8 @@ class Planned:
     task: str
     tenant: str
     body: str
+    replies: bool = False
+    """Whether it asks to hear how it ended."""
 
 
 def plan_burst(items: int, seed: int) -> list[Planned]:
@@ -153,6 +155,15 @@ def a_planned(message_id: str, kind: Kind, body: str) -> Planned:
     return Planned(message_id, kind, message["task"], message["tenant"], body)
 
 
+def asking_for_replies(planned: Planned, reply_to: str) -> Planned:
+    """The same message, whose body names the queue for its outcome; one that nobody can read asks for nothing."""
+    try:
+        message = json.loads(planned.body)
+    except ValueError:
+        return planned
+    return replace(planned, body=json.dumps({**message, "reply_to": reply_to}), replies=True)
+
+
 def burst_record(plan: list[Planned], queue: str, seed: int, enqueued_at: float) -> dict[str, Any]:
     """What burst.json holds: what was sent, and what must become of it."""
     dead_lettered = sum(planned.kind in (Kind.FAILS, Kind.POISON) for planned in plan)
@@ -164,7 +175,13 @@ def burst_record(plan: list[Planned], queue: str, seed: int, enqueued_at: float)
         "seed": seed,
         "enqueued_at": enqueued_at,
         "messages": {
-            planned.id: {"task": planned.task, "tenant": planned.tenant, "kind": planned.kind.value} for planned in plan
+            planned.id: {
+                "task": planned.task,
+                "tenant": planned.tenant,
+                "kind": planned.kind.value,
+                "replies": planned.replies,
+            }
+            for planned in plan
         },
     }
 
@@ -187,12 +204,15 @@ def main() -> int:
         "--connection-string", required=True, help="of the Service Bus namespace or the embedded broker"
     )
     parser.add_argument("--queue", default="work")
+    parser.add_argument("--reply-to", help="the queue on which to hear how each item ended; default: nobody asks")
     parser.add_argument("--items", type=int, default=240, help=f"how many messages, {ITEMS_MIN} to {ITEMS_MAX}")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("burst.json"), help="where to write what was sent")
     options = parser.parse_args()
     try:
         plan = plan_burst(options.items, options.seed)
+        if options.reply_to:
+            plan = [asking_for_replies(planned, options.reply_to) for planned in plan]
         started_at = time.time()
         asyncio.run(send(plan, options.connection_string, options.queue))
     except (ValueError, ServiceBusError) as error:

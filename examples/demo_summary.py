@@ -77,6 +77,17 @@ def a_dead_letter(message: ServiceBusReceivedMessage) -> DeadLetter:
     )
 
 
+async def look_at_outcomes(connection_string: str, queue: str) -> dict[str, list[str]]:
+    """What stands on the reply queue, by the message that it is about: CloudEvents, of which only the data counts."""
+    heard: defaultdict[str, list[str]] = defaultdict(list)
+    client = ServiceBusClient.from_connection_string(connection_string)
+    async with client, client.get_queue_receiver(queue) as receiver:
+        async for message in peek_all(receiver):
+            data = json.loads(str(message))["data"]
+            heard[data["id"]].append(data["outcome"])
+    return dict(heard)
+
+
 # --- the artifacts ---------------------------------------------------------------------------------------------
 
 
@@ -178,6 +189,7 @@ def look_at_everything(options: argparse.Namespace) -> Evidence:
     runs = pair_runs(read_json_lines(options.run_log.read_text(encoding="utf-8"), str(options.run_log)))
     events = read_json_lines(options.events.read_text(encoding="utf-8"), str(options.events))
     left, dead = asyncio.run(look_at_queue(options.connection_string, options.queue, options.patience))
+    heard = asyncio.run(look_at_outcomes(options.connection_string, options.outcomes)) if options.outcomes else {}
     return Evidence(
         kinds={message: facts["kind"] for message, facts in burst["messages"].items()},
         runs=runs,
@@ -186,6 +198,8 @@ def look_at_everything(options: argparse.Namespace) -> Evidence:
         left_in_queue=left,
         dead_letters=dead,
         seconds=options.seconds if options.seconds is not None else seconds_taken(burst, runs),
+        asked={message for message, facts in burst["messages"].items() if facts.get("replies")},
+        outcomes=heard,
     )
 
 
@@ -216,6 +230,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--connection-string", required=True)
     parser.add_argument("--queue", default="work")
+    parser.add_argument("--outcomes", help="the queue on which the burst asked to hear how its items ended")
     parser.add_argument("--burst", type=Path, required=True, help="burst.json of demo_burst.py")
     parser.add_argument("--artifacts", type=Path, required=True, help="the folder that the workers wrote to")
     parser.add_argument("--run-log", type=Path, required=True, help="the JSONL log that the workers appended to")

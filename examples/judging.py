@@ -70,6 +70,10 @@ class Evidence:
     left_in_queue: list[str]
     dead_letters: list[DeadLetter]
     seconds: float
+    asked: set[str] = field(default_factory=set)
+    """The messages that asked to hear how they ended."""
+    outcomes: dict[str, list[str]] = field(default_factory=dict)
+    """What they heard, by message id: "done" or "dead_lettered", as often as they heard it."""
 
 
 @dataclass
@@ -87,6 +91,7 @@ def judge(evidence: Evidence) -> Verdict:
     problems = [
         *item_problems(evidence, failures),
         *run_problems(evidence),
+        *outcome_problems(evidence),
         *ledger_problems(events_named(evidence.events, "ledger.written")),
     ]
     return Verdict(summary, problems)
@@ -108,6 +113,7 @@ def summarise(evidence: Evidence, succeeded: int) -> dict[str, Any]:
         "retries": retries(evidence),
         "budget": budget(events_named(evidence.events, "ledger.written")),
         "subnet": subnet(events_named(evidence.events, "ledger.written")),
+        "outcomes": {"asked": len(evidence.asked), "told": len(evidence.outcomes)},
         "overlapping_attempts": len(overlapping(evidence.runs)),
         "seconds": round(evidence.seconds, 1),
     }
@@ -168,6 +174,22 @@ def item_problems(evidence: Evidence, failures: dict[str, str]) -> list[str]:
         *named("dead-lettered and did not deserve it", dead - deserving),
         *named("cannot work and was not dead-lettered", deserving - dead),
         *named("still in the queue", evidence.left_in_queue),
+    ]
+
+
+def outcome_problems(evidence: Evidence) -> list[str]:
+    """Whoever asked heard how it ended, always the same, and the truth; nobody else heard anything."""
+    dead = dead_letters_of_burst(evidence)
+    told = {item: set(kinds) for item, kinds in evidence.outcomes.items()}
+    return [
+        *named("asked to hear of its end and did not", evidence.asked - told.keys()),
+        *named("heard of its end without having asked", told.keys() - evidence.asked),
+        *named("heard of two different ends", (item for item, kinds in told.items() if len(kinds) > 1)),
+        *named("heard that it was done, and is dead-lettered", (i for i in dead if "done" in told.get(i, ()))),
+        *named(
+            "heard that it was dead-lettered, and is not",
+            (item for item, kinds in told.items() if "dead_lettered" in kinds and item not in dead),
+        ),
     ]
 
 
@@ -365,6 +387,7 @@ def table(summary: dict[str, Any]) -> str:
             f"at most {dollars(money['reserved_peak_usd'])} reserved",
         ),
         ("subnet", f"at most {addresses['in_use_peak']} of {addresses['usable']} addresses in use"),
+        ("outcomes", f"{summary['outcomes']['told']} of {summary['outcomes']['asked']} that were asked for"),
         ("overlapping", f"{summary['overlapping_attempts']} items ran twice at the same time"),
         ("time", f"{summary['seconds']:.1f} s"),
     ]

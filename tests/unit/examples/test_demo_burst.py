@@ -97,6 +97,16 @@ def test_good_work_is_distinct_and_shared_by_both_tasks_and_all_tenants() -> Non
     assert abs(sum(p.task == "report" for p in good) - len(good) / 2) <= 1
 
 
+def test_every_message_that_can_be_read_asks_for_its_outcome_and_is_otherwise_the_same() -> None:
+    for planned in plan_burst(60, seed=1):
+        asking = demo_burst.asking_for_replies(planned, "outcomes")
+        if planned.task == "unreadable":
+            assert asking == planned
+        else:
+            assert asking.replies
+            assert json.loads(asking.body) == {**json.loads(planned.body), "reply_to": "outcomes"}
+
+
 def test_the_record_says_what_to_expect() -> None:
     record = demo_burst.burst_record(plan_burst(240, seed=1), "work", 1, enqueued_at=0.0)
     assert record["enqueued"] == 240

@@ -84,6 +84,7 @@ def test_a_good_run_is_summed_up_without_problems() -> None:
         "retries": {"item": 1, "platform": 0},
         "budget": {"limit_usd": 0.5, "spent_usd": 0.1, "reserved_peak_usd": 0.35},
         "subnet": {"usable": 11, "in_use_peak": 9},
+        "outcomes": {"asked": 0, "told": 0},
         "overlapping_attempts": 0,
         "seconds": 12.3,
     }
@@ -149,10 +150,21 @@ def test_a_good_run_is_summed_up_without_problems() -> None:
             {"events": without(some_evidence(), "ledger.written")},
             "the event log has no ledger.written: nothing is known about money and addresses",
         ),
+        ({"asked": {"a"}}, "asked to hear of its end and did not: a"),
+        ({"outcomes": {"a": ["done"]}}, "heard of its end without having asked: a"),
+        ({"asked": {"a"}, "outcomes": {"a": ["done", "dead_lettered"]}}, "heard of two different ends: a"),
+        ({"asked": {"x"}, "outcomes": {"x": ["done"]}}, "heard that it was done, and is dead-lettered: x"),
+        ({"asked": {"a"}, "outcomes": {"a": ["dead_lettered"]}}, "heard that it was dead-lettered, and is not: a"),
     ],
 )
 def test_a_broken_run_is_named(changes: dict[str, Any], problem: str) -> None:
     assert problem in judge(some_evidence(**changes)).problems
+
+
+def test_whoever_asked_may_hear_of_the_same_end_more_than_once() -> None:
+    evidence = some_evidence(asked={"a", "x"}, outcomes={"a": ["done", "done"], "x": ["dead_lettered"]})
+    assert judge(evidence).problems == []
+    assert judge(evidence).summary["outcomes"] == {"asked": 2, "told": 2}
 
 
 def test_a_limit_reached_to_the_cent_is_not_passed() -> None:
