@@ -151,7 +151,9 @@ def _expected(settings: Settings) -> dict[str, Expected]:
     bus = settings.service_bus
     replies = {name for queue in settings.queues for name in queue.reply_to}
     expected = Expected(bus.lock_duration, bus.max_delivery_count, bus.time_to_live)
+    reports = settings.reports.queue
     return {
+        **({reports: expected} if reports is not None else {}),
         **{queue.name: replace(expected, sends=queue.name in replies) for queue in settings.queues},
         **{
             name: replace(expected, sends=True, receives=False)

@@ -11,6 +11,7 @@ probing, seen          a look at a queue by somebody who may not manage it, and 
 pump                   the receiver: deliveries in, dispositions out
 settlement, peeking    acts and looks by sequence number
 service_bus            the composition: ServiceBusQueue, one queue behind the WorkQueue port
+reports                the queue of reports, the same behind the Reports port
 dead_letters, taking   what lies in the dead-letter queue: looked at, and taken out under lock
 replays, copying       what a message that is sent anew carries of what it was
 resending              sending such copies

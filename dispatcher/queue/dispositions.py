@@ -28,6 +28,7 @@ class Act(StrEnum):
     DEFER = "defer"
     DEAD_LETTER = "dead_letter"
     ABANDON = "abandon"
+    COMPLETE = "complete"
 
 
 @dataclass(slots=True)
@@ -67,5 +68,7 @@ async def ask(
             )
         case Act.ABANDON:
             await receiver.abandon_message(received)
+        case Act.COMPLETE:
+            await receiver.complete_message(received)
         case unknown:
             assert_never(unknown)

@@ -76,8 +76,12 @@ class BrokerAccess:
             credential=(lambda: identity) if identity is not None else None,
             client_options={} if self._is_own else self._options(),
             lock_margin=min(_MARGIN_MAX, bus.lock_duration / 4),
-            operations_per_second=None if pace is None else max(1, pace // len(self._settings.queues)),
+            operations_per_second=None if pace is None else max(1, pace // self._queues_count),
         )
+
+    @property
+    def _queues_count(self) -> int:
+        return len(self._settings.queues) + (self._settings.reports.queue is not None)
 
     def faults(self) -> Iterator[str]:
         """What is wrong with the way in, one line each; it may still work."""

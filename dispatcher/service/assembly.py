@@ -18,9 +18,11 @@ import structlog
 
 from dispatcher import __version__
 from dispatcher.core.history import History
+from dispatcher.core.policy import Policy
 from dispatcher.errors import BadConfiguration
 from dispatcher.ports import Clock, Ports
 from dispatcher.queue.config import ServiceBusConfig
+from dispatcher.queue.reports import ServiceBusReports
 from dispatcher.queue.seen import notes_of_running
 from dispatcher.queue.service_bus import ServiceBusQueue
 from dispatcher.reconciler import Reconciler
@@ -51,6 +53,7 @@ class Service(ABC):
         self._history = History()
         self._events = EventHub(clock, *sinks, self._metrics, self._history, LoggedEvents())
         self._queues: dict[str, ServiceBusQueue] = {}
+        self._reports: dict[str, ServiceBusReports] = {}
         self._reconciler: Reconciler | None = None
         self._loop: CycleLoop | None = None
         self._web: WebServer | None = None
@@ -96,12 +99,27 @@ class Service(ABC):
             self._queues[entry.name] = queue
             self._on_stop(f"the queue {entry.name}", queue.stop)
 
+    async def _start_reports(self, config_of: Callable[[str], ServiceBusConfig]) -> ServiceBusReports | None:
+        """The queue that pods of several items report to; None: there is none."""
+        name = self._settings.reports.queue
+        if name is None:
+            return None
+        reports = ServiceBusReports(config_of(name), self._ring)
+        await reports.start()
+        self._reports[name] = reports
+        self._on_stop(f"the queue {name}", reports.stop)
+        return reports
+
+    def _policy(self, settings: Settings) -> Policy:
+        """What the reconciler decides under."""
+        return settings.policy()
+
     async def _start_cycles(self, ports: Ports, *, host: str, port: int) -> None:
         settings = self._settings
         if self._event_file is not None:
             for event, at, facts in self._event_file.latest():
                 self._history(event, at, facts)
-        self._reconciler = Reconciler(settings.policy(), ports)
+        self._reconciler = Reconciler(self._policy(settings), ports)
         self._on_stop("the reconciler", self._reconciler.close)
         self._loop = CycleLoop(
             self._reconciler,
@@ -138,7 +156,7 @@ class Service(ABC):
         if refused:
             return Adopted(refused)
         changes = what_changed(self._settings, settings)
-        self._reconciler.adopt(settings.policy(), reader)
+        self._reconciler.adopt(self._policy(settings), reader)
         self._settings = settings
         self._ring()
         return Adopted(changes=changes)
@@ -186,7 +204,7 @@ class Service(ABC):
         if self._loop is not None:
             status["cycle"] = {**status.get("cycle", {}), "seconds_last": self._loop.seconds_last}
         queues = {}
-        for name, queue in self._queues.items():
+        for name, queue in {**self._queues, **self._reports}.items():
             health = queue.health()
             lock = self._settings.service_bus.lock_duration
             queues[name] = {
@@ -210,7 +228,7 @@ class Service(ABC):
         if self._loop is not None:
             yield from self._loop.faults()
         yield from self._faults_of_parts()
-        for name, queue in self._queues.items():
+        for name, queue in {**self._queues, **self._reports}.items():
             for fault in queue.health().faults:
                 yield f"queue {name}: {fault}"
         if self._event_file is not None and self._event_file.fault:
@@ -222,7 +240,7 @@ class Service(ABC):
     def _liveness(self) -> Health:
         # Whatever a restart cannot mend (a refused key, a full disk, a cycle that breaks off) is for the other two.
         faults = list(self._loop.stuck()) if self._loop is not None else []
-        for name, queue in self._queues.items():
+        for name, queue in {**self._queues, **self._reports}.items():
             faults += [f"queue {name}: {what}" for what in queue.health().stuck]
         return Health(tuple(faults))
 

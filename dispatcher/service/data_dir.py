@@ -4,7 +4,8 @@
     pods/           one folder a pod      events.jsonl    every decision
     service.json    url, pid, where the connection string is; only while a service runs
     service.lock    held by the running service; the system lets go of it when the process ends, however it ends
-    broker.key, connection-string         readable by the owner alone
+    broker.key, connection-string         readable by the owner alone, as are
+    report.key, reports/                  what lets pods of several items report how each ended
 
 Decides that one service runs on a folder at a time. Knows nothing of what the others keep in it.
 """
@@ -21,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dispatcher import __version__
+from dispatcher.core.jobs import REPORTS_KEY
 from dispatcher.errors import BadConfiguration
 
 SERVICE_FORMAT_VERSION = 1
@@ -80,9 +82,26 @@ class DataDir:
         self.service_file.unlink(missing_ok=True)
         self._let_go()
 
+    @property
+    def reports_folder(self) -> Path:
+        """Where pods find the connection string that they report with."""
+        return self.path / "reports"
+
+    def let_report(self, connection_string: str) -> None:
+        """Writes what pods report with; those that run already read it again."""
+        self.reports_folder.mkdir(mode=0o700, exist_ok=True)
+        write_private(self.reports_folder / REPORTS_KEY, connection_string)
+
     def broker_key(self) -> str:
         """The key of the embedded broker: made once, so that producers need not be told anew after a restart."""
-        path = self.path / "broker.key"
+        return self._key("broker.key")
+
+    def report_key(self) -> str:
+        """The key that pods report with."""
+        return self._key("report.key")
+
+    def _key(self, name: str) -> str:
+        path = self.path / name
         if path.exists() and (key := path.read_text(encoding="ascii").strip()):
             return key
         key = secrets.token_hex(24)

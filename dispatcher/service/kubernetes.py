@@ -59,6 +59,7 @@ class KubernetesService(Service):
         self._cluster = cluster
         self._on_stop("the cluster", cluster.stop)
         await self._start_queues(access.queue)
+        reports = await self._start_reports(access.queue)
         outcomes = ServiceBusOutcomes(access.queue, self._ring)
         self._on_stop("the outcomes", outcomes.stop)
         lease = KubernetesLease(api, config, self._clock, identity())
@@ -73,6 +74,7 @@ class KubernetesService(Service):
             events=self._events,
             read_message=message_reader(settings, self._clock.now),
             outcomes=outcomes,
+            reports=reports,
             account=await self._start_account(),
             together=all_at_once,
             clock_fault=self._clock.fault,

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from dispatcher.core.jobs import ReportsTo
+from dispatcher.core.policy import Policy
 from dispatcher.embedded.broker import Broker, BrokerError
 from dispatcher.embedded.lease import EmbeddedLease
 from dispatcher.embedded.ledger_store import EmbeddedLedgerStore
@@ -27,6 +30,7 @@ from dispatcher.service.wiring import (
     broker_config,
     cluster_config,
     message_reader,
+    report_access,
 )
 from dispatcher.settings import Settings
 from dispatcher.settings.checks import search_path
@@ -57,12 +61,20 @@ class LocalService(Service):
         store = ObjectStore(self._data_dir.object_store)
         await store.open()
         self._on_stop("the object store", store.close)
-        broker = Broker(broker_config(settings, self._data_dir.broker_journal, self._data_dir.broker_key()))
+        broker = Broker(
+            broker_config(
+                settings, self._data_dir.broker_journal, self._data_dir.broker_key(), self._data_dir.report_key()
+            )
+        )
         try:
             await broker.start()
         except BrokerError as error:
             raise DispatcherError(f"the embedded broker cannot start: {error}") from error
         self._broker = broker
+        if settings.reports.queue is not None:
+            self._data_dir.let_report(
+                report_access(broker.connection_string, settings.reports.queue, self._data_dir.report_key())
+            )
         self._on_stop("the broker", broker.stop)
         cluster = ProcessCluster(
             cluster_config(settings, self._config_folder, self._data_dir.path), store, self._clock, self._ring
@@ -71,6 +83,7 @@ class LocalService(Service):
         self._on_stop("the cluster", cluster.stop)
         access = BrokerAccess(settings, self._config_folder, connection_string=lambda: broker.connection_string)
         await self._start_queues(access.queue)
+        reports = await self._start_reports(access.queue)
         outcomes = ServiceBusOutcomes(access.queue, self._ring)
         self._on_stop("the outcomes", outcomes.stop)
         lease = EmbeddedLease(store, self._clock)
@@ -85,11 +98,17 @@ class LocalService(Service):
             events=self._events,
             read_message=message_reader(settings, self._clock.now),
             outcomes=outcomes,
+            reports=reports,
             account=cluster if settings.policy().virtual_node is not None else None,
         )
         await self._start_cycles(ports, host=HOST, port=settings.local.web_port)
         facts = RunningFacts(self.url, broker.connection_string, tuple(self._queues))
         self._data_dir.announce(facts)
+
+    def _policy(self, settings: Settings) -> Policy:
+        """Pods are processes of this machine: what lets them report is a file of the data directory."""
+        to = ReportsTo(folder=str(self._data_dir.reports_folder))
+        return replace(settings.policy(), reports_to=to if settings.reports.queue is not None else None)
 
     def _faults_of_parts(self) -> Iterator[str]:
         if self._broker is not None and not self._broker.health.serving:

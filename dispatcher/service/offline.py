@@ -56,7 +56,8 @@ async def open_data_dir(settings: Settings) -> AsyncIterator[Offline]:
         store = ObjectStore(folder.object_store)
         await store.open()
         try:
-            config = replace(broker_config(settings, folder.broker_journal, folder.broker_key()), port=0)
+            keys = folder.broker_key(), folder.report_key()
+            config = replace(broker_config(settings, folder.broker_journal, *keys), port=0)
             try:
                 async with Broker(config) as broker:
                     lease = EmbeddedLease(store, SystemClock())

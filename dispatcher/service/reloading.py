@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_EVERY_SECONDS: Final = 5.0
 """How often the files are looked at; a mounted ConfigMap takes up to a minute to change anyway."""
-_FIXED_SECTIONS = ("service", "service_bus", "kubernetes", "azure", "local")
+_FIXED_SECTIONS = ("service", "service_bus", "reports", "kubernetes", "azure", "local")
 _FIXED_TIMES = ("cycle_pause_min", "cycle_stuck_after", "stop_timeout")
 _SHOWN_MAX = 20
 _CHANGES_MAX = 50

@@ -17,7 +17,7 @@ from dispatcher.cluster import KubernetesConfig, own_namespace
 from dispatcher.core.records import task_of
 from dispatcher.core.units import Resources
 from dispatcher.core.work import WorkItem
-from dispatcher.embedded.broker import BrokerConfig, QueueConfig
+from dispatcher.embedded.broker import AccessPolicy, BrokerConfig, QueueConfig, Right
 from dispatcher.embedded.processes.config import NodeConfig, ProcessClusterConfig, VirtualNodeConfig
 from dispatcher.errors import LookFailed
 from dispatcher.ports import Message
@@ -32,6 +32,8 @@ _BATCH_ID_LETTERS = string.ascii_lowercase + string.digits
 REPLY_DUPLICATES_WINDOW = timedelta(minutes=10)
 """An outcome may be sent twice after a crash; the local broker swallows the second."""
 BROKER_KEY_NAME = "RootManageSharedAccessKey"
+REPORTS_KEY_NAME = "workers"
+"""The local broker's key that pods report with."""
 
 
 class SystemClock:
@@ -89,9 +91,19 @@ def reply_queues(settings: Settings) -> list[str]:
     return list(dict.fromkeys(name for queue in settings.queues for name in queue.reply_to))
 
 
-def broker_config(settings: Settings, journal: Path, key: str) -> BrokerConfig:
+def report_access(connection_string: str, queue: str, key: str) -> str:
+    """What pods of this machine report with: it opens one queue, for sending alone."""
+    given = dict(part.split("=", 1) for part in connection_string.split(";") if part)
+    given |= {"SharedAccessKeyName": REPORTS_KEY_NAME, "SharedAccessKey": key, "EntityPath": queue}
+    return ";".join(f"{name}={value}" for name, value in given.items())
+
+
+def broker_config(settings: Settings, journal: Path, key: str, report_key: str) -> BrokerConfig:
     """The embedded broker, with the queues that the settings name."""
-    bus = settings.service_bus
+    bus, reports = settings.service_bus, settings.reports.queue
+    policies: tuple[AccessPolicy, ...] = ()
+    if reports is not None:
+        policies = (AccessPolicy(REPORTS_KEY_NAME, report_key, frozenset({Right.SEND}), reports),)
     return BrokerConfig(
         queues=tuple(
             QueueConfig(
@@ -106,10 +118,22 @@ def broker_config(settings: Settings, journal: Path, key: str) -> BrokerConfig:
         )
         + tuple(
             QueueConfig(name, duplicate_detection_window=REPLY_DUPLICATES_WINDOW) for name in reply_queues(settings)
-        ),
+        )
+        + (() if reports is None else (_report_queue(reports, settings),)),
+        access_policies=policies,
         port=settings.local.broker_port,
         shared_access_keys={BROKER_KEY_NAME: key},
         journal_path=journal,
+    )
+
+
+def _report_queue(name: str, settings: Settings) -> QueueConfig:
+    bus = settings.service_bus
+    return QueueConfig(
+        name,
+        lock_duration=bus.lock_duration,
+        max_delivery_count=bus.max_delivery_count,
+        duplicate_detection_window=REPLY_DUPLICATES_WINDOW,
     )
 
 

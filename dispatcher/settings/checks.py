@@ -29,6 +29,7 @@ from dispatcher.settings.models import (
     LocalSettings,
     PriceSettings,
     QueueSettings,
+    ReportSettings,
     ServiceBusSettings,
     TimingSettings,
     VirtualNodeSettings,
@@ -55,6 +56,7 @@ class Pieces:
     names: Mapping[str, Sequence[str | None]]
     """All names by section, also those of entries that have a mistake elsewhere."""
     service_bus: ServiceBusSettings
+    reports: ReportSettings
     virtual_node: VirtualNodeSettings | None
     prices: PriceSettings
     timing: TimingSettings
@@ -71,6 +73,7 @@ class Pieces:
             tasks=list(_entries(TaskSettings, tasks)),
             names={"queues": _names(queues), "budgets": _names(budgets), "tasks": _names(tasks)},
             service_bus=_section(ServiceBusSettings, raw.get("service_bus")) or ServiceBusSettings(),
+            reports=_section(ReportSettings, raw.get("reports")) or ReportSettings(),
             virtual_node=_section(VirtualNodeSettings, raw.get("virtual_node")),
             prices=_section(PriceSettings, raw.get("prices")) or PriceSettings(),
             timing=_section(TimingSettings, raw.get("timing")) or TimingSettings(),
@@ -84,7 +87,7 @@ class Pieces:
         return self.virtual_node is not None and self.virtual_node.enabled
 
     def worst_case_of_one_pod(self, task: TaskSettings) -> Money:
-        """What has to be set aside before a single item of the task may go to the virtual node."""
+        """What has to be set aside before a single pod of the task may go to the virtual node."""
         node = self.virtual_node or VirtualNodeSettings()
         shape = shape_of(
             task.task(),
@@ -92,6 +95,7 @@ class Pieces:
             completions=1,
             parallelism=1,
             allowance_left=task.backoff_limit,
+            items_per_pod=1 if task.items_per_pod == "auto" else task.items_per_pod,
         )
         group = node.policy_of_place().of_group(task.resources.resources())
         return WorstCase(shape, group_rate(group, self.prices.rates()), node.tail).total()
@@ -113,6 +117,7 @@ def mistakes_of(pieces: Pieces, context: Context) -> Iterator[Mistake]:
         _unknown_tasks,
         _shared_event_types,
         _replies_to_work,
+        _reports_that_nobody_hears,
         _budgets_for_nothing,
         _budgets_that_hold_for_ever,
         _the_same_budget_twice,
@@ -205,6 +210,22 @@ def _the_same_budget_twice(pieces: Pieces, context: Context) -> Iterator[Mistake
                 f"{budget.limit_usd} contradicts the {other.limit_usd} of {other.name!r}, which counts the very same"
             )
             yield _at(context, ("budgets", position, "limit_usd"), fault, "keep one of the two")
+
+
+def _reports_that_nobody_hears(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    queue = pieces.reports.queue
+    for position, task in pieces.tasks:
+        if task.items_per_pod != 1 and queue is None:
+            fault = f"{task.items_per_pod!r} needs a queue on which pods report how each of their items ended"
+            yield _at(context, ("tasks", position, "items_per_pod"), fault, "name one in reports.queue, or write 1")
+        if isinstance(task.items_per_pod, int) and task.items_per_pod > task.batch_size_max:
+            fault = f"{task.items_per_pod} is more than batch_size_max, {task.batch_size_max}: no pod ever has so many"
+            yield _at(context, ("tasks", position, "items_per_pod"), fault, "lower it, or raise batch_size_max")
+    taken = {name.lower() for name in pieces.names["queues"] if name is not None}
+    taken |= {name.lower() for _, each in pieces.queues for name in each.reply_to}
+    if queue is not None and queue.lower() in taken:
+        fault = f"{queue!r} is a queue of work or of outcomes already: reports on it would be taken for these"
+        yield _at(context, ("reports", "queue"), fault, "name a queue of its own")
 
 
 def _subnets(pieces: Pieces, context: Context) -> Iterator[Mistake]:

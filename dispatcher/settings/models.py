@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dispatcher.core.budgets import Budget, Scope, WhenExhausted
-from dispatcher.core.jobs import BACKOFF_FIRST
+from dispatcher.core.jobs import BACKOFF_FIRST, ReportsTo
 from dispatcher.core.policy import (
     Autoscaling,
     CircuitPolicy,
@@ -135,6 +135,17 @@ class ServiceBusSettings(Section):
     """Whether the queues dead-letter what outlives its time to live."""
     item_bytes_max: int = Field(default=16 * 1024, ge=256, le=256 * 1024, examples=["16384"])
     """Longest body of a message; a longer one is dead-lettered with advice."""
+
+
+class ReportSettings(Section):
+    """How pods that carry several items report each (docs/worker.md)."""
+
+    queue: QueueName | None = Field(default=None, examples=["reports"])
+    """The queue that they report to; empty: no task may have more than one item in a pod. Local mode makes it."""
+    secret: DnsLabel = "burst-reports"  # noqa: S105 - the name of a Secret
+    """The Secret, in the namespace of each such task, whose key `connection-string` lets a pod send to that queue."""
+    grace: PositiveDuration = Field(default=_POLICY.report_grace)
+    """How long after a pod has ended a report of it may still be on its way; then an item without one is done again."""
 
 
 class ReserveSettings(Section):
@@ -555,6 +566,7 @@ class Settings(BaseSettings):
     service: ServiceSettings = ServiceSettings()
     queues: tuple[QueueSettings, ...] = Field(min_length=1, examples=["[{name: work, tasks: [report]}]"])
     service_bus: ServiceBusSettings = ServiceBusSettings()
+    reports: ReportSettings = ReportSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
     node_pool: NodePoolSettings = NodePoolSettings()
     virtual_node: VirtualNodeSettings | None = None
@@ -600,6 +612,8 @@ class Settings(BaseSettings):
             reply_hold_max=self.timing.reply_hold_max,
             lock_duration=self.service_bus.lock_duration,
             manifest_bytes_max=self.timing.manifest_bytes_max,
+            report_grace=self.reports.grace,
+            reports_to=ReportsTo(secret=self.reports.secret) if self.reports.queue else None,
             launches_per_cycle_max=self.timing.launches_per_cycle_max,
             tenant_weights=dict(self.tenant_weights),
         )

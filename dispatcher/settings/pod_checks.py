@@ -89,6 +89,7 @@ def jobs_of(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
                 attempt=99,
                 sequence_numbers=(1,),
                 profile=profile,
+                reports_to=policy.reports_to,
             )
             yield f"task {task.name} on {profile.name}", job
 

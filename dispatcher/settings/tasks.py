@@ -7,7 +7,7 @@ in `checks`.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
@@ -23,6 +23,7 @@ RESERVED_ENV_PREFIX = "BURST_"
 RESERVED_LABEL_PREFIXES = ("burst-dispatcher.io/", "app.kubernetes.io/managed-by", "batch.kubernetes.io/")
 OWN_ENV = (
     "BURST_ITEMS_DIR", "BURST_BATCH", "BURST_ATTEMPT", "BURST_STOP_AT", "BURST_POD_UID", "TRACEPARENT", "TRACESTATE",
+    "BURST_PODS", "BURST_ITEM_TIMEOUT", "BURST_REPORTS_DIR",
 )  # fmt: skip
 """What the dispatcher itself sets in every pod."""
 
@@ -176,6 +177,9 @@ class TaskSettings(Section):
     """How many failures of its own an item may have and still be tried again."""
     batch_size_max: PositiveCount = _DEFAULTS.batch_size_max
     """Most items in one Job."""
+    items_per_pod: PositiveCount | Literal["auto"] = 1
+    """How many items one pod does, one after another; above 1 its command must be the worker kit or speak its protocol
+    (docs/worker.md). `auto`: as many as the creates that Azure still allows this hour make necessary."""
     linger: Duration = Field(default=_DEFAULTS.linger)
     """How long a batch waits for company while the task has work in flight."""
     parallelism_max: PositiveCount = _DEFAULTS.parallelism_max
@@ -220,6 +224,7 @@ class TaskSettings(Section):
             start_deadline=self.start_deadline,
             backoff_limit=self.backoff_limit,
             batch_size_max=self.batch_size_max,
+            items_per_pod=None if self.items_per_pod == "auto" else self.items_per_pod,
             linger=self.linger,
             parallelism_max=self.parallelism_max,
             placements=tuple(dict.fromkeys(self.placements)),
