@@ -158,11 +158,12 @@ class LocalService:
             self.process.kill()
             self.process.wait(10)
         for run in self.runs():
-            if run.end is None and _is_worker(run.pid):
+            if run.end is None and is_worker(run.pid):
                 os.kill(run.pid, signal.SIGKILL)
 
 
-def _is_worker(pid: int) -> bool:
+def is_worker(pid: int) -> bool:
+    """Whether that process is one of the workers of these tests."""
     try:
         return str(WORKER).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
