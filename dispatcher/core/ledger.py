@@ -21,17 +21,20 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from dispatcher.core.budgets import ANYONE, Account, AccountId, Budget, Spender, TopUp, WorstCase, touched
+from dispatcher.core.budgets import ANYONE, CLOCK_ERROR, Account, AccountId, Budget, Spender, TopUp, WorstCase, touched
 from dispatcher.core.jobs import JobShape, attempt_name
 from dispatcher.core.leaks import Leak
 from dispatcher.core.pricing import cost_of
 from dispatcher.core.units import NO_MONEY, UTC, Money, from_text, to_text, whole_seconds
+from dispatcher.core.windows import Window
 from dispatcher.core.work import Placement
 
 FORMAT = 1
 FIVE_MINUTES = timedelta(minutes=5)
 ONE_HOUR = timedelta(hours=1)
 _ACCOUNT_KEPT_AFTER = timedelta(hours=48)
+_SMALL_CHANGE = 8
+"""What a running attempt could give back is given back once it is more than this part of what it has set aside."""
 _TOKEN_GRAIN = timedelta(seconds=5)
 _GRAINS_BEGIN = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -513,6 +516,26 @@ class Draft:
                 reserved[account_id] = left - covered
         return replace(entry, reserved=reserved)
 
+    def lower(self, name: str, finished: int, made_at: datetime, now: datetime) -> None:
+        """Gives back what a running attempt can cost no more, so that others may start with it.
+
+        ``finished``: indexes that make no pod any more and all of whose pods are noted; ``made_at``: when its Job came
+        to be, by the bill's clock. What stays in each window: what pods that are not charged have billed so far; what
+        those that may still run can bill until the Job's deadline; the tails of all that are not charged or may still
+        come. It only ever becomes less, and small change is left where it is: each change is a write.
+        """
+        entry = self._entries[name]
+        lowered = {
+            account_id: min(left, _may_still_cost(entry, self._accounts[account_id].window, finished, made_at, now))
+            for account_id, left in entry.reserved.items()
+        }
+        before, after = (sum(money.picos for money in each.values()) for each in (entry.reserved, lowered))
+        if before == after or (before - after) * _SMALL_CHANGE < before:
+            return
+        for account_id, left in entry.reserved.items():
+            self._reserved[account_id] -= left.picos - lowered[account_id].picos
+        self._put(replace(entry, reserved=lowered))
+
     def settle_money(self, name: str) -> Money:
         """All seen pods are charged: what was never seen is charged at its worst, the rest is given back.
 
@@ -685,6 +708,37 @@ class Draft:
             deletes=self._deletes.pruned(now),
             written=written,
         )
+
+
+def _may_still_cost(entry: Entry, window: Window, finished: int, made_at: datetime, now: datetime) -> Money:
+    """The most that what is not charged of an attempt costs in that window, so far and from now on.
+
+    The proof is that of the reservation, with what is known by now put in: at any instant at most P pods are active,
+    and each group outlives its pod by no more than the tail. Pods that came and were not noted have billed no more than
+    what P pods can have, less what the noted ones did.
+    """
+    shape, late = entry.shape, now + CLOCK_ERROR
+    gone = max(timedelta(0), now - made_at - CLOCK_ERROR)
+    ahead = max(timedelta(0), shape.deadline - gone)
+    end = late + ahead
+    billed, known, groups = 0, timedelta(0), entry.may_come
+    for note in entry.pods.values():
+        until = note.ended_at or note.gone_at
+        known += max(timedelta(0), (until or now) - note.created_at)
+        if not note.charged:
+            groups += 1
+            start, stop = note.created_at - CLOCK_ERROR, (until or now) + CLOCK_ERROR
+            billed += whole_seconds(window.overlap(start, stop))
+    if entry.may_come:
+        whole = shape.parallelism * (late - made_at)
+        billed += whole_seconds(
+            min(max(timedelta(0), whole - known), shape.parallelism * window.overlap(made_at, late))
+        )
+    active = min(shape.parallelism, max(0, shape.completions - finished))
+    running = active * min(whole_seconds(ahead), whole_seconds(window.overlap(now - CLOCK_ERROR, end)))
+    oldest = min((note.created_at for note in entry.pods.values()), default=now)
+    tails = groups * min(whole_seconds(entry.tail), whole_seconds(window.overlap(oldest, end + entry.tail)))
+    return entry.rate * (billed + running + tails)
 
 
 def _without_finished_notes(entry: Entry) -> Entry:

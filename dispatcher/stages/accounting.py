@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from dispatcher.core.attempts import Sighting, is_stopped
+from dispatcher.core.attempts import Sighting, ended_indexes, is_stopped
 from dispatcher.core.budgets import CLOCK_ERROR
 from dispatcher.core.ledger import Entry, PodNote
 from dispatcher.core.observations import AccountSeen, PodPhase, PodSeen
@@ -39,6 +39,8 @@ async def account(memory: Memory, ports: Ports) -> None:
     seen = memory.account_seen
     for name in [name for name in paid if not entries[name].money_settled]:
         _charge(memory, ports, name, memory.sight(name), seen, now)
+        if ports.clock_fault() is None:
+            _lower(memory, name, memory.sight(name), now)
         _settle(memory, ports, name, memory.sight(name), seen, now)
 
 
@@ -153,6 +155,15 @@ def _charge(
                 sight.dropped.add(uid)  # gone already, so that the ledger has dropped it at once
             memory.no_group.discard(uid)
             ports.events.emit("pod.charged", job=name, pod=uid, cost_usd=str(cost), estimated=billed.estimated)
+
+
+def _lower(memory: Memory, name: str, sight: Sighting, now: datetime) -> None:
+    """Gives back, while the Job runs, what it can cost no more. Not where time or the Job's own clock is in doubt."""
+    job, entry = sight.job, memory.draft.entries[name]
+    if job is None or entry.job_uid != job.uid or job.suspended:
+        return
+    noted = {pod.index for uid, pod in sight.pods.items() if uid in entry.pods or uid in sight.dropped}
+    memory.draft.lower(name, len(ended_indexes(sight) & noted), job.created_at, now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,8 @@ def _drop(memory: Memory, ports: Ports, entry: Entry) -> None:
         tenant=entry.tenant,
         items=entry.items,
         cost_usd=str(entry.spent),
+        reserved_usd=str(entry.worst_case.total()) if entry.paid else "0",
+        pods=entry.noted,
     )
 
 

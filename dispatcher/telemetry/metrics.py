@@ -36,6 +36,7 @@ class Metrics:
             "items_retried", "Retries, by cause and by whose allowance they count.", "cause", "allowance"
         )
         self._cost = counter("cost_usd", "Dollars charged for closed attempts.", "placement")
+        self._set_aside = counter("set_aside_usd", "Dollars once set aside for attempts that are closed.", "placement")
         self._outcomes = counter("outcomes", "Outcomes told to senders: sent, or given_up.", "result")
         self._owed = gauge("outcomes_owed", "Outcomes that reply queues have not taken yet.")
         self._alarms = counter("alarms", "Things that a person must look at.")
@@ -131,7 +132,8 @@ class Metrics:
 
     def _on_closed(self, _at: datetime, facts: Mapping[str, Any]) -> None:
         self._launched_at.pop(str(facts.get("job")), None)
-        self._cost.labels(_label(facts, "placement")).inc(max(0.0, float(facts.get("cost_usd") or 0)))
+        for counter, fact in ((self._cost, "cost_usd"), (self._set_aside, "reserved_usd")):
+            counter.labels(_label(facts, "placement")).inc(max(0.0, float(facts.get(fact) or 0)))
 
     def _on_ledger(self, at: datetime, facts: Mapping[str, Any]) -> None:
         for kind, fact in (("usable", "addresses_usable"), ("in_use", "addresses_in_use")):

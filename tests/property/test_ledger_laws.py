@@ -145,6 +145,19 @@ class LedgerMachine(RuleBasedStateMachine):
             self.draft.no_more_pods(name)
             assert self.sums() == before
 
+    @rule(name=names, finished=st.integers(0, 4), since=some.seconds(0, 2000))
+    def lower(self, name: str, finished: int, since: timedelta) -> None:
+        if not self.is_open(name) or not self.draft.entries[name].paid:
+            return
+        before, entry = self.sums(), self.draft.entries[name]
+        self.draft.lower(name, min(finished, entry.shape.completions), self.now - since, self.now)
+        assert all(total <= before[account] for account, total in self.sums().items())
+        after = self.draft.entries[name].reserved
+        assert all(NO_MONEY <= after[account] <= money for account, money in entry.reserved.items())
+        document = self.document()
+        self.draft.lower(name, min(finished, entry.shape.completions), self.now - since, self.now)
+        assert self.document() == document
+
     @rule(name=names, ended=st.integers(0, 6))
     def settle(self, name: str, ended: int) -> None:
         if not self.is_open(name) or self.draft.entries[name].money_settled:
