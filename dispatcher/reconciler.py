@@ -75,6 +75,11 @@ class Reconciler:
         """From the next cycle on all is decided under another policy, after a takeover as at the start."""
         self._adopted = (policy, read_message)
 
+    @property
+    def policy(self) -> Policy:
+        """What is decided under at present."""
+        return self._policy
+
     def order(self, order: TopUpOrder) -> None:
         """Takes an order; it is answered within the next cycle, or at once where this process does not lead."""
         if self._memory is None:

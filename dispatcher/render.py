@@ -76,6 +76,26 @@ def top_ups_view(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
+def report_view(report: Mapping[str, Any], columns: Sequence[str]) -> RenderableType:
+    """What work has cost, and would have elsewhere."""
+    named = [name for name in ("day", "tenant", "task", "placement") if name in columns]
+    table = _table(*named, "items", "pods", "pod hours", "cost", "set aside")
+    for row in report.get("rows") or []:
+        cells = (_foreign(_WORDS.get(str(row.get(name)), row.get(name))) for name in named)
+        hours = f"{row.get('pod_seconds', 0) / 3600:.2f}"
+        money = (_dollars(row.get(key)) for key in ("cost_usd", "set_aside_usd"))
+        table.add_row(*cells, str(row.get("items")), str(row.get("pods")), hours, *money)
+    if not report.get("since"):
+        return Text("nothing was closed in that time")
+    total = f"{report['since']} to {report['until']}: {_dollars(report['cost_usd'])}"
+    others = (
+        f"the same pods, all on the virtual node: {_dollars(report['all_virtual_usd'])}; "
+        f"all on nodes packed full, idle ones apart: {_dollars(report['all_nodes_usd'])}"
+    )
+    forecasts = [row for row in report.get("budgets") or [] if row.get("current")]
+    return Group(table, Text(total), Text(others), *([budgets_view(forecasts)] if forecasts else []))
+
+
 def explanation_view(answer: Mapping[str, Any]) -> RenderableType:
     """An explanation: its headings, and under each its sentences."""
     parts: list[RenderableType] = [Text(_foreign(answer.get("title")).plain, style="bold")]

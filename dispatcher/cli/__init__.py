@@ -21,6 +21,7 @@ from dispatcher.cli import (  # noqa: F401 - importing them adds their commands
     manifest,
     prices,
     release,
+    report,
     run,
     schema,
     status,

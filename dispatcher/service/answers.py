@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from dispatcher.core.budgets import Spender
 from dispatcher.core.history import History
+from dispatcher.core.showback import Showback, elsewhere, elsewhere_json, row_json
 from dispatcher.core.units import Money
 from dispatcher.explaining import Subject
 from dispatcher.ports import Answer
@@ -30,10 +31,11 @@ USD_MAX = 10**9
 class Answers:
     """Questions to a running service."""
 
-    def __init__(self, reconciler: Reconciler, history: History, ring: Callable[[], None]) -> None:
+    def __init__(self, reconciler: Reconciler, history: History, showback: Showback, ring: Callable[[], None]) -> None:
         """``ring`` wakes the cycle that carries orders out."""
         self._reconciler = reconciler
         self._history = history
+        self._showback = showback
         self._ring = ring
 
     def explain(self, query: Mapping[str, str]) -> Answered:
@@ -52,6 +54,12 @@ class Answers:
         """Every account."""
         rows = self._reconciler.budgets()
         return Answered({"error": STANDBY}, STANDBY_STATUS) if rows is None else Answered({"budgets": rows})
+
+    def report(self, _query: Mapping[str, str]) -> Answered:
+        """What was closed, as fine as it is known, with its price elsewhere; and where budgets are going."""
+        policy = self._reconciler.policy
+        rows = [{**row_json(row), **elsewhere_json(elsewhere([row], policy))} for row in self._showback.rows()]
+        return Answered({"rows": rows, "budgets": self._reconciler.budgets() or []})
 
     async def top_up(self, body: Mapping[str, Any]) -> Answered:
         """``id, budget, usd, author, reason`` and, where the budget tells them apart, ``tenant`` and ``task``."""

@@ -19,6 +19,7 @@ import structlog
 from dispatcher import __version__
 from dispatcher.core.history import History
 from dispatcher.core.policy import Policy
+from dispatcher.core.showback import Showback
 from dispatcher.errors import BadConfiguration
 from dispatcher.ports import Clock, Ports
 from dispatcher.queue.config import ServiceBusConfig
@@ -51,7 +52,8 @@ class Service(ABC):
         self._clock_of_events = clock
         sinks = [] if event_file is None else [event_file]
         self._history = History()
-        self._events = EventHub(clock, *sinks, self._metrics, self._history, LoggedEvents())
+        self._showback = Showback()
+        self._events = EventHub(clock, *sinks, self._metrics, self._history, self._showback, LoggedEvents())
         self._queues: dict[str, ServiceBusQueue] = {}
         self._reports: dict[str, ServiceBusReports] = {}
         self._reconciler: Reconciler | None = None
@@ -119,6 +121,7 @@ class Service(ABC):
         if self._event_file is not None:
             for event, at, facts in self._event_file.latest():
                 self._history(event, at, facts)
+                self._showback(event, at, facts)
         self._reconciler = Reconciler(self._policy(settings), ports)
         self._on_stop("the reconciler", self._reconciler.close)
         self._loop = CycleLoop(
@@ -126,14 +129,14 @@ class Service(ABC):
             pause_min=settings.timing.cycle_pause_min,
             stuck_after=settings.timing.cycle_stuck_after,
         )
-        answers = Answers(self._reconciler, self._history, self._ring)
+        answers = Answers(self._reconciler, self._history, self._showback, self._ring)
         sources = Sources(
             self._status,
             self._health,
             self._liveness,
             self._readiness,
             self._metrics_page,
-            questions={"/api/explain": answers.explain, "/api/budgets": answers.budgets},
+            questions={"/api/explain": answers.explain, "/api/budgets": answers.budgets, "/api/report": answers.report},
             acts={"/api/budgets/top-ups": answers.top_up},
         )
         app = make_app(sources, probed_from_outside=not names_this_machine(host))

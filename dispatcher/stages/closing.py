@@ -9,10 +9,12 @@ from __future__ import annotations
 from functools import partial
 
 from dispatcher.core.addresses import deletes_left
+from dispatcher.core.attempts import Sighting
 from dispatcher.core.budgets import LAUNCH_GRACE
 from dispatcher.core.jobs import attempt_name
 from dispatcher.core.ledger import Entry, EntryState
 from dispatcher.core.policy import Policy
+from dispatcher.core.units import whole_seconds
 from dispatcher.memory import Memory
 from dispatcher.ports import Answer, ObjectRef, Ports
 from dispatcher.stages import accounting, bookkeeping, watching
@@ -132,8 +134,15 @@ def _drop(memory: Memory, ports: Ports, entry: Entry) -> None:
         items=entry.items,
         cost_usd=str(entry.spent),
         reserved_usd=str(entry.worst_case.total()) if entry.paid else "0",
-        pods=entry.noted,
+        pods=len(sight.pods) if sight is not None else entry.noted,
+        pod_seconds=_pod_seconds(sight),
     )
+
+
+def _pod_seconds(sight: Sighting | None) -> int:
+    """From the making of each pod to its end, together, as far as seen."""
+    pods = sight.pods.values() if sight is not None else ()
+    return sum(whole_seconds(pod.finished_at - pod.created_at) for pod in pods if pod.finished_at is not None)
 
 
 async def _delete_stray(memory: Memory, ports: Ports, name: str) -> None:

@@ -117,19 +117,9 @@ class EventFile:
     def latest(self, bytes_max: int = _LATEST_BYTES) -> Iterator[tuple[str, datetime, Mapping[str, Any]]]:
         """The last events of the file, in order, as far as they can be read; none where there is no file."""
         try:
-            with self._path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                file.seek(max(0, size - bytes_max))
-                lines = file.read(bytes_max).splitlines()
+            yield from read_events(self._path, bytes_max)
         except OSError:
             return
-        for line in lines:
-            try:
-                facts = json.loads(line)
-                event, at = facts.pop("event"), from_text(facts.pop("at"))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # the first line of a file, one that was cut, or one of another version
-            yield event, at, facts
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -180,6 +170,20 @@ class EventFile:
             newer = self._path if age == 1 else self._path.with_name(f"{self._path.name}.{age - 1}")
             if newer.exists():
                 newer.replace(older)
+
+
+def read_events(path: Path, bytes_max: int | None = None) -> Iterator[tuple[str, datetime, Mapping[str, Any]]]:
+    """The events of an event log, in order, or those of its last bytes. Raises OSError."""
+    with path.open("rb") as file:
+        if bytes_max is not None:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - bytes_max))
+        for line in file:
+            try:
+                facts = json.loads(line)
+                event, at = facts.pop("event"), from_text(facts.pop("at"))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # the first line of a file, one that was cut, or one of another version
+            yield event, at, facts
 
 
 def _line(content: Mapping[str, Any]) -> bytes:

@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "settings": (*WHAT_EDGES_SHARE, "judge"),
     "running": ("core", "errors"),
     "render": ("core",),
+    "report_page": (),
     "worker": (),
     "client": ("core", "errors", "ports", "queue", "settings"),
     "enqueue": ("core", "errors", "ports", "client", "queue"),
@@ -45,8 +46,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "releasing": ("core", "errors", "ports", "queue"),
     "demo": ("core", "errors", "settings", "running", "render"),
     "cli": (
-        "core", "errors", "judge", "explaining", "service", "simulator", "running", "render", "client", "enqueue",
-        "dead_letters", "releasing", "demo", "worker", *EDGES,
+        "core", "errors", "judge", "explaining", "service", "simulator", "running", "render", "report_page", "client",
+        "enqueue", "dead_letters", "releasing", "demo", "worker", *EDGES,
     ),
 }  # fmt: skip
 """Every room, and the rooms that it may know beside itself. A room that is not here has no place yet."""

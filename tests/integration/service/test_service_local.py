@@ -283,6 +283,10 @@ async def test_an_item_a_batch_and_a_tenant_are_explained_while_they_run_and_aft
         said = {section["heading"]: " ".join(section["lines"]) for section in answer["sections"]}
         assert "the nodes had room for" in said["Why"]
         assert (await asked(service, "/api/explain?name=default"))[1]["title"] == "tenant default"
+        report = await until(service, "/api/report", lambda answer: bool(answer["rows"]))
+        (row,) = report["rows"]
+        assert (row["tenant"], row["task"], row["placement"], row["items"]) == ("default", "touch", "node_pool", 1)
+        assert (row["cost_usd"], report["budgets"][0]["budget"]) == ("0", "daily")
         status, unknown = await asked(service, "/api/explain?name=nobody")
         assert (status, unknown["found"]) == (404, False)
         assert (await asked(service, "/api/explain"))[0] == 400
