@@ -80,9 +80,9 @@ test-faults-api: testbed-binary ## Bursts through an API server that fails in al
 bench: $(STAMP) ## Figures, each with its conditions: the plan, the broker, the adapter, the reaction, volume, long jobs; 10 minutes
 	@for name in plan broker adapter reaction volume long_jobs; do $(BIN)/python bench/$$name.py; done
 
-bench-cluster: $(STAMP) testbed-binary ## The dispatcher beside a bare Job and beside one Job an item, on a real control plane; half an hour (PODS= ONLY="zero five" ROUNDS= WRITE=1)
+bench-cluster: $(STAMP) testbed-binary ## The dispatcher beside a bare Job and beside one Job an item, on a real control plane; half an hour (PODS= ITEMS_PER_POD= ONLY="zero five" ROUNDS= WRITE=1)
 	@$(BIN)/python bench/cluster.py $(if $(PODS),--pods $(PODS)) $(if $(ONLY),--only $(ONLY)) \
-	    $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WRITE),--write)
+	    $(if $(ITEMS_PER_POD),--items-per-pod $(ITEMS_PER_POD)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WRITE),--write)
 
 chart-schema: $(STAMP) ## The schema of the chart's values anew, after a setting was added or changed
 	@$(BIN)/python scripts/chart_schema.py

@@ -1,7 +1,7 @@
 """The dispatcher on a real Kubernetes control plane, side by side with what people use instead, in one run.
 
     python bench/cluster.py [--pods 10000] [--parallelism 250] [--single 1000] [--items 100] [--watched 20000]
-                            [--rounds 1] [--only zero five] [--requests] [--write]
+                            [--items-per-pod 1] [--rounds 1] [--only zero five] [--requests] [--write]
 
   five, zero   N pods that run for 5 s, or for 0 s, at a parallelism: one bare Indexed Job made by kubectl, until it is
                Complete; and the dispatcher, from the first send until the last item is settled, turn about
@@ -38,7 +38,8 @@ import cluster_figures as figures
 from cluster_crowd import watch_a_crowd
 from cluster_figures import Figure
 from cluster_measuring import Run, a_session, console, each, followed, measured, until_empty, watched
-from cluster_world import NODES, PATIENCE_SECONDS, PODS_ON_NODE, TASKS, World, a_world, bare_job
+from cluster_reports import reporting
+from cluster_world import NODES, PACKED, PATIENCE_SECONDS, PODS_ON_NODE, TASKS, World, a_world, bare_job
 
 from dispatcher.cluster import paths
 
@@ -84,7 +85,7 @@ async def by_dispatcher(world: World, name: str, items: int) -> Run:
         async def settled() -> int:
             return int((await world.status())["items"]["done"]) - done
 
-        await followed(f"dispatcher, pods of {TASKS[name]:g} s", items, settled)
+        await followed(f"dispatcher, {name}", items, settled)
 
     run = await measured(world, items, work())
     start = time.monotonic()
@@ -214,13 +215,23 @@ async def run(options: argparse.Namespace) -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         if set(sections) - {"paced", "watched"}:
             async with a_world(
-                Path(name) / "first", options.parallelism, options.gogc, profile=options.profile
+                Path(name) / "first",
+                options.parallelism,
+                options.gogc,
+                profile=options.profile,
+                items_per_pod=options.items_per_pod,
             ) as world:
                 for section in figures.ORDER:
                     if section in sections and section in IN_ONE_WORLD:
                         await add(IN_ONE_WORLD[section](world, options))
         if "paced" in sections:
-            async with a_world(Path(name) / "paced", options.parallelism, options.gogc, controller_qps=None) as world:
+            async with a_world(
+                Path(name) / "paced",
+                options.parallelism,
+                options.gogc,
+                controller_qps=None,
+                items_per_pod=options.items_per_pod,
+            ) as world:
                 await add(beside_single_jobs(world, "paced", options.paced, options))
         if "watched" in sections:
             async with a_world(Path(name) / "second", options.parallelism, 100) as world:
@@ -250,10 +261,16 @@ async def beside_a_bare_job(world: World, name: str, aim: float, options: argpar
 async def beside_single_jobs(world: World, section: str, items: int, options: argparse.Namespace) -> Figure:
     """One Job for each item, then the dispatcher."""
     single = await by_single_jobs(world, items)
-    ours = await by_dispatcher(world, "zero", items)
+    if options.items_per_pod > 1:
+        async with reporting(world, world.reports):
+            ours = await by_dispatcher(world, PACKED, items)
+    else:
+        ours = await by_dispatcher(world, "zero", items)
     pace = world.plane.options.controller_qps or "Kubernetes' own 20"
     sides = {"one Job an item": single, "dispatcher": ours}
-    title = f"{items:,} pods of 0 s, controllers at {pace} requests a second at most"
+    title = f"{items:,} items of 0 s, controllers at {pace} requests a second at most"
+    if options.items_per_pod > 1:
+        title += f", the dispatcher's pods with {options.items_per_pod} items each"
     tell_runs(title, sides, 5, "one Job an item", options.requests)
     return figures.compared(section, title, sides, "one Job an item", 5)
 
@@ -289,6 +306,9 @@ def main() -> None:
     parser.add_argument("--watched", type=int, default=20_000, help="pods in the crowd")
     parser.add_argument("--rounds", type=int, default=1, help="how often the comparisons are made, sides in turn")
     parser.add_argument("--gogc", type=int, default=400, help="of the control plane, but for the crowd's")
+    parser.add_argument(
+        "--items-per-pod", type=int, default=1, help="of the dispatcher's pods in single and paced; the bench reports"
+    )
     parser.add_argument("--requests", action="store_true", help="also what the API server was asked for, for an item")
     parser.add_argument("--seed", type=int, default=1, help="for the pauses between items")
     parser.add_argument("--only", nargs="*", choices=figures.ORDER, help="these sections alone")

@@ -32,11 +32,16 @@ from testbed.behaviour import told
 from testbed.control_plane import ControlPlane, Options, real_node
 
 QUEUE = "work"
+REPORTS = "reports"
+REPORTS_SECRET, REPORTS_KEY = "burst-reports", "connection-string"
+"""What pods that carry several items mount: KWOK lets none run without."""
 ACCOUNT = "dispatcher"
 INSTANCE = "burst-dispatcher"
 NODES, PODS_ON_NODE = 10, 110
 TASKS = {"five": 5.0, "zero": 0.0}
 """The tasks, and for how many seconds their pods run."""
+PACKED = "packed"
+"""The task whose pods carry several items, where that is asked for; they run for 0 s."""
 REQUESTS = {"cpu": "100m", "memory": "100M"}
 PATIENCE_SECONDS = 60.0
 LOOK_EVERY_SECONDS = 0.2
@@ -56,6 +61,7 @@ class World:
     bare: str
     """Where others make Jobs."""
     sender: ServiceBusSender
+    reports: ServiceBusSender
     service: psutil.Process
     url: str
     broker: psutil.Process
@@ -87,9 +93,16 @@ class World:
 
 @asynccontextmanager
 async def a_world(
-    folder: Path, parallelism: int, gogc: int, controller_qps: int | None = 2000, profile: Path | None = None
+    folder: Path,
+    parallelism: int,
+    gogc: int,
+    controller_qps: int | None = 2000,
+    profile: Path | None = None,
+    items_per_pod: int = 1,
 ) -> AsyncIterator[World]:
     """Starts it all; ends it all. ``controller_qps``: as in the testbed; None is Kubernetes' own.
+
+    ``items_per_pod``: more than one adds the task ``packed``.
 
     ``profile``: where the service's profile goes when it has ended; it takes about twice its time then.
     """
@@ -102,14 +115,17 @@ async def a_world(
         async with a_broker() as (connection_string, broker):
             await grant(plane, own, tasks)
             kubeconfig = plane.write_kubeconfig("dispatcher", await plane.create_token(own, ACCOUNT), own)
-            write_config(folder, connection_string, kubeconfig, own, tasks, parallelism)
+            secret = {"metadata": {"name": REPORTS_SECRET}, "stringData": {REPORTS_KEY: connection_string}}
+            await plane.api.post(f"/api/v1/namespaces/{tasks}/secrets", secret)
+            write_config(folder, connection_string, kubeconfig, own, tasks, parallelism, items_per_pod)
             client = ServiceBusClient.from_connection_string(connection_string)
             async with (
                 a_service(folder, profile) as (service, url),
                 client,
                 client.get_queue_sender(QUEUE, socket_timeout=0.02) as sender,
+                client.get_queue_sender(REPORTS, socket_timeout=0.02) as reports,
             ):
-                world = World(plane, own, tasks, bare, sender, service, url, broker)
+                world = World(plane, own, tasks, bare, sender, reports, service, url, broker)
                 await until(world.leads, "the dispatcher leads")
                 yield world
 
@@ -134,7 +150,8 @@ def serve_broker(pipe: Connection) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
 
     async def run() -> None:
-        async with Broker(BrokerConfig(queues=(QueueConfig(QUEUE, max_delivery_count=100),))) as broker:
+        queues = (QueueConfig(QUEUE, max_delivery_count=100), QueueConfig(REPORTS, max_delivery_count=100))
+        async with Broker(BrokerConfig(queues=queues)) as broker:
             pipe.send(broker.connection_string)
             await asyncio.Event().wait()
 
@@ -201,16 +218,26 @@ async def grant(plane: ControlPlane, own: str, tasks: str) -> None:
 
 
 def write_config(
-    folder: Path, connection_string: str, kubeconfig: Path, own: str, tasks: str, parallelism: int
+    folder: Path,
+    connection_string: str,
+    kubeconfig: Path,
+    own: str,
+    tasks: str,
+    parallelism: int,
+    items_per_pod: int,
 ) -> None:
     """Default settings, and for each task what it must say; how many pods of it may run is each task's own matter."""
     (folder / "config").mkdir(parents=True)
     (folder / "config" / "connection-string").write_text(connection_string)
+    seconds_of, packing = dict(TASKS), {}
+    if items_per_pod > 1:
+        seconds_of[PACKED], packing[PACKED] = 0.0, {"items_per_pod": items_per_pod}
     settings: dict[str, Any] = {
         "service": {"web_host": "127.0.0.1", "web_port": 0},
-        "queues": [{"name": QUEUE, "tasks": list(TASKS)}],
+        "queues": [{"name": QUEUE, "tasks": list(seconds_of)}],
         "service_bus": {"connection_string_file": "connection-string"},
         "kubernetes": {"namespace": own, "instance": INSTANCE, "kubeconfig": str(kubeconfig)},
+        **({"reports": {"queue": REPORTS, "secret": REPORTS_SECRET}} if packing else {}),
     }
     kinds = [
         {
@@ -221,8 +248,9 @@ def write_config(
             "labels": told(run_seconds=seconds),
             "resources": REQUESTS,
             "parallelism_max": parallelism,
+            **packing.get(name, {}),
         }
-        for name, seconds in TASKS.items()
+        for name, seconds in seconds_of.items()
     ]
     for file, content in (("dispatcher.yaml", settings), ("tasks.yaml", {"tasks": kinds})):
         (folder / "config" / file).write_text(yaml.safe_dump(content))
