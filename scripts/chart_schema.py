@@ -9,6 +9,7 @@ so that a misspelt setting is told by `helm install`, not by a pod. A test holds
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,8 @@ def _one_line(part: Any) -> Any:
         merged["type"].append(kind)
         merged.update(rest)
         if "const" in choice:
-            merged.update(minimum=choice["const"], maximum=choice["const"])
+            only = choice["const"]
+            merged |= {"pattern": f"^{re.escape(only)}$"} if kind == "string" else {"minimum": only, "maximum": only}
     return {**{key: value for key, value in plain.items() if key != "anyOf"}, **merged}
 
 
