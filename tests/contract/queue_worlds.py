@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from azure.servicebus import ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient
@@ -87,6 +87,8 @@ class World(Protocol):
 class ServiceBusWorld:
     """The real SDK against the embedded broker."""
 
+    kind: type[ServiceBusQueue] = ServiceBusQueue
+
     def __init__(self, broker: Broker, lock_duration: timedelta) -> None:
         self.broker = broker
         self.lock_duration = lock_duration
@@ -115,7 +117,7 @@ class ServiceBusWorld:
             bell.clear()
             return True
 
-        queue = ServiceBusQueue(self.config(), on_news=bell.set)
+        queue = self.kind(self.config(), on_news=bell.set)
         self.users.append(queue)
         await queue.start()
         return User(self, queue, news, queue.stop)
@@ -138,10 +140,20 @@ class ServiceBusWorld:
             ]
 
 
+Served = TypeVar("Served", bound=ServiceBusWorld)
+
+
 @asynccontextmanager
 async def service_bus(lock_duration: timedelta) -> AsyncIterator[World]:
+    async with served(ServiceBusWorld, lock_duration) as world:
+        yield world
+
+
+@asynccontextmanager
+async def served(kind: type[Served], lock_duration: timedelta) -> AsyncIterator[Served]:
+    """A world of that kind on a broker of its own."""
     async with Broker(BrokerConfig(queues=(QueueConfig("work", lock_duration=lock_duration),))) as broker:
-        world = ServiceBusWorld(broker, lock_duration)
+        world = kind(broker, lock_duration)
         try:
             yield world
         finally:
@@ -153,6 +165,8 @@ async def service_bus(lock_duration: timedelta) -> AsyncIterator[World]:
 
 class SimulatedWorld:
     """The simulator's broker and, for each user, a port of its own; nothing goes wrong, time moves on when asked."""
+
+    kind: type[QueuePort] = QueuePort
 
     def __init__(self, lock_duration: timedelta) -> None:
         self.lock_duration = lock_duration
@@ -175,7 +189,7 @@ class SimulatedWorld:
         async def stop() -> None:
             """There is nothing to close."""
 
-        queue = QueuePort(self._broker, self._around.wire(), HostClock(self._around.clock))
+        queue = self.kind(self._broker, self._around.wire(), HostClock(self._around.clock))
         return User(self, queue, news, stop)
 
     async def send(self, messages: Sequence[tuple[str, bytes]]) -> None:
