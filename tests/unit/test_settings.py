@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from dispatcher.core.budgets import Scope
+from dispatcher.core.jobs import ReportsTo
 from dispatcher.core.policy import Policy
 from dispatcher.core.units import Money, Resources
 from dispatcher.core.windows import WindowKind
@@ -490,3 +491,45 @@ def test_what_a_person_should_know_is_warned_of(tmp_path: Path) -> None:
         "BURST_SERVCE__X", "budgets", "tasks[1].name", "budgets[0].tenant", "tenant_weights.defalt",
         "virtual_node.release_hold",
     ]  # fmt: skip
+
+
+# --- pods of several items --------------------------------------------------------------------------------------------
+
+
+def test_pods_of_several_items_and_their_queue_become_the_cores_values(tmp_path: Path) -> None:
+    tasks = [{**A_TASK, "items_per_pod": 5}, {**A_TASK, "name": "small", "items_per_pod": "auto"}]
+    queue = {"name": "work", "tasks": ["report", "small"]}
+    given = {"queues": [queue], "reports": {"queue": "reports", "secret": "send-only", "grace": "45s"}}
+    settings = looked_at(a_folder(tmp_path, given, tasks)).settings
+    assert settings is not None
+    policy = settings.policy()
+    assert [policy.tasks[name].items_per_pod for name in ("report", "small")] == [5, None]
+    assert (policy.report_grace, policy.reports_to) == (timedelta(seconds=45), ReportsTo(secret="send-only"))
+
+
+@pytest.mark.parametrize("count", [5, "auto"])
+def test_pods_of_several_items_need_a_queue_to_report_to(tmp_path: Path, count: Any) -> None:
+    told = the_only_mistake(looked_at(a_folder(tmp_path, tasks=[{**A_TASK, "items_per_pod": count}])))
+    assert "tasks[0].items_per_pod" in told
+    assert "name one in reports.queue, or write 1" in told
+
+
+@pytest.mark.parametrize("taken", ["Work", "outcomes"])
+def test_reports_have_a_queue_of_their_own(tmp_path: Path, taken: str) -> None:
+    given = {"queues": [{**A_QUEUE, "reply_to": ["outcomes"]}], "reports": {"queue": taken}}
+    told = the_only_mistake(looked_at(a_folder(tmp_path, given)))
+    assert "reports.queue" in told
+    assert "name a queue of its own" in told
+
+
+def test_a_pod_that_could_never_be_full_is_a_mistake(tmp_path: Path) -> None:
+    tasks = [{**A_TASK, "items_per_pod": 5, "batch_size_max": 3}]
+    told = the_only_mistake(looked_at(a_folder(tmp_path, {"reports": {"queue": "reports"}}, tasks)))
+    assert "raise batch_size_max" in told
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "many", 1.5])
+def test_a_number_of_items_that_is_none_is_refused(tmp_path: Path, wrong: Any) -> None:
+    examined = looked_at(a_folder(tmp_path, {"reports": {"queue": "reports"}}, [{**A_TASK, "items_per_pod": wrong}]))
+    assert [path for path in paths(examined) if not path.startswith("tasks[0].items_per_pod")] == []
+    assert examined.mistakes != ()

@@ -1,7 +1,9 @@
 """Which items travel together."""
 
-from dispatcher.core.batching import has_lingered, manifest_bytes, next_batch
-from tests.builders import NOW, SECOND, a_task, an_item, items, lane_of
+import pytest
+
+from dispatcher.core.batching import has_lingered, items_in_a_pod, manifest_bytes, next_batch, pods_for
+from tests.builders import MINUTE, NOW, SECOND, a_task, an_item, items, lane_of
 
 MANY = 10**9
 
@@ -40,3 +42,37 @@ def test_a_batch_waits_for_company_as_long_as_its_oldest_item_has_patience() -> 
     item = an_item(received_at=NOW)
     assert not has_lingered(item, task, NOW + SECOND / 2)
     assert has_lingered(item, task, NOW + SECOND)
+
+
+# --- several items in a pod -------------------------------------------------------------------------------------------
+
+
+def test_as_many_as_operators_say_wherever_it_runs() -> None:
+    assert items_in_a_pod(a_task(items_per_pod=5), 1000, 3) == 5
+    assert items_in_a_pod(a_task(), 1000, 3) == 1
+
+
+@pytest.mark.parametrize(
+    ("waiting", "creates_left", "per_pod"),
+    [
+        (300, 300, 1),  # a create for each
+        (301, 300, 2),
+        (1200, 300, 4),
+        (1200, 0, 30),  # none is left: as many as a pod can do in the hour
+        (100_000, 300, 30),
+        (5, 300, 1),
+        (1200, None, 1),  # on nodes no creates are counted
+    ],
+)
+def test_left_to_itself_a_burst_is_shared_among_the_creates_of_the_hour(
+    waiting: int, creates_left: int | None, per_pod: int
+) -> None:
+    assert items_in_a_pod(a_task(items_per_pod=None, item_timeout=2 * MINUTE), waiting, creates_left) == per_pod
+
+
+def test_an_item_that_takes_longer_than_the_hour_has_a_pod_of_its_own() -> None:
+    assert items_in_a_pod(a_task(items_per_pod=None, item_timeout=90 * MINUTE), 1000, 1) == 1
+
+
+def test_pods_are_counted_so_that_all_items_have_one() -> None:
+    assert [pods_for(count, 3) for count in (1, 3, 4, 7)] == [1, 1, 2, 3]

@@ -15,9 +15,13 @@ from dispatcher.core.jobs import (
     ITEMS_PATH,
     LABEL_JOB,
     POD_UID,
+    REPORTING,
+    REPORTS_PATH,
     JobShape,
+    ReportsTo,
     attempt_name,
     backoff_total,
+    has_reports,
     manifest,
     ready_to_create,
     shape_of,
@@ -308,3 +312,58 @@ def test_the_only_item_of_a_job_has_its_trace_in_the_variables_of_its_pod() -> N
     assert environment(trace).items() >= {"TRACEPARENT": trace.traceparent, "TRACESTATE": "vendor=1"}.items()
     assert "TRACESTATE" not in environment(TraceContext(trace.traceparent))
     assert not {"TRACEPARENT", "TRACESTATE"} & environment(None).keys()
+
+
+# --- several items in a pod -------------------------------------------------------------------------------------------
+
+CARRIER = a_task(items_per_pod=5, item_timeout=seconds(60), start_deadline=seconds(120), backoff_limit=3)
+
+
+def a_carrier(where: Placement = VIRTUAL, reports_to: ReportsTo | None = None, task: Task = CARRIER) -> dict[str, Any]:
+    shape = shape_of(task, placement=where, completions=2, parallelism=2, allowance_left=3, items_per_pod=5)
+    return manifest(
+        task, shape, placement=where, batch_id="b1", attempt=2, sequence_numbers=tuple(range(9)), reports_to=reports_to
+    )
+
+
+@pytest.mark.parametrize("where", Placement)
+def test_a_pod_of_several_items_has_the_time_of_all_and_is_never_tried_again_inside_the_job(where: Placement) -> None:
+    shape = shape_of(CARRIER, placement=where, completions=2, parallelism=2, allowance_left=3, items_per_pod=5)
+    run = 5 * seconds(60) + REPORTING
+    starts = seconds(120) if where is VIRTUAL else 2 * seconds(120)
+    assert (shape.backoff_limit_per_index, shape.deadline) == (0, run + starts)
+    assert shape.pods_max == 2
+
+
+def test_a_pod_of_several_items_is_told_what_it_needs_to_report_each() -> None:
+    told = environment_of(a_carrier())
+    assert told["BURST_PODS"] == "2"
+    assert told["BURST_ITEM_TIMEOUT"] == "60"
+    assert told["BURST_REPORTS_DIR"] == REPORTS_PATH
+
+
+def test_the_pod_has_the_right_to_send_from_a_secret_and_nothing_else_of_it() -> None:
+    job = a_carrier(reports_to=ReportsTo(secret="burst-reports"))
+    [volume] = [each for each in pod_of(job)["volumes"] if each["name"] == "reports"]
+    item = {"key": "connection-string", "path": "connection-string"}
+    assert volume["secret"] == {"secretName": "burst-reports", "items": [item], "optional": False}
+    mounts = {each["name"]: each for each in worker_of(job)["volumeMounts"]}
+    assert mounts["reports"] == {"name": "reports", "mountPath": REPORTS_PATH, "readOnly": True}
+
+
+def test_a_process_of_this_machine_is_told_where_the_file_lies_already() -> None:
+    job = a_carrier(reports_to=ReportsTo(folder="/srv/reports"))
+    assert environment_of(job)["BURST_REPORTS_DIR"] == "/srv/reports"
+    assert [each["name"] for each in pod_of(job)["volumes"]] == ["items"]
+
+
+def test_a_disrupted_pod_of_several_items_is_not_replaced_inside_the_job() -> None:
+    assert "podFailurePolicy" in a_manifest(where=NODES)["spec"]
+    assert "podFailurePolicy" not in a_carrier(NODES)["spec"]
+
+
+def test_with_one_item_a_pod_nothing_tells_of_reports() -> None:
+    job = a_manifest()
+    assert not has_reports(job)
+    assert {"BURST_PODS", "BURST_ITEM_TIMEOUT", "BURST_REPORTS_DIR"}.isdisjoint(environment_of(job))
+    assert has_reports(a_carrier())

@@ -288,3 +288,50 @@ def test_while_the_clocks_are_apart_neither_new_work_nor_a_retry_is_launched_and
     far = "this machine's clock is 60 s behind the API server's"
     verdict = a_room(headroom=a_headroom(a_node()), clock_fault=far).route(a_demand(whole=whole))
     assert verdict == Held(HoldReason.CLOCKS_APART, None, far)
+
+
+# --- several items in a pod -------------------------------------------------------------------------------------------
+
+
+def test_room_and_money_are_counted_by_the_pod() -> None:
+    task = a_task(items_per_pod=5, placements=VIRTUAL_ONLY)
+    placed = a_room(a_policy(task)).route(a_demand(12, task))
+    assert isinstance(placed, Placed)
+    assert (placed.shape.completions, placed.items_per_pod, placed.items_max) == (3, 5, 15)
+
+
+def test_where_fewer_pods_fit_fewer_items_go() -> None:
+    task = a_task(items_per_pod=5, placements=NODES_ONLY)
+    placed = a_room(a_policy(task), a_headroom(a_node(cores=2))).route(a_demand(50, task))
+    assert isinstance(placed, Placed)
+    assert (placed.shape.completions, placed.items_max) == (2, 10)
+
+
+def test_a_retry_goes_whole_in_as_few_pods() -> None:
+    task = a_task(items_per_pod=5, placements=VIRTUAL_ONLY)
+    placed = a_room(a_policy(task)).route(a_demand(11, task, whole=True))
+    assert isinstance(placed, Placed)
+    assert placed.shape.completions == 3
+
+
+def test_what_waits_behind_is_reckoned_with_where_nobody_has_said_how_many() -> None:
+    task = a_task(items_per_pod=None, placements=VIRTUAL_ONLY, item_timeout=MINUTE, batch_size_max=50)
+    policy = a_policy(task, virtual_node=VirtualNodePolicy(creates_per_5min=300, creates_per_hour=300))
+    alone = a_room(policy).route(a_demand(50, task))
+    in_company = a_room(policy).route(a_demand(50, task, behind=1150))
+    assert isinstance(alone, Placed)
+    assert isinstance(in_company, Placed)
+    assert (alone.items_per_pod, in_company.items_per_pod) == (1, 4)
+    assert in_company.shape.completions == 13
+
+
+def test_a_load_that_nobody_has_fixed_shrinks_to_what_a_budget_has_room_for() -> None:
+    task = a_task(items_per_pod=None, placements=VIRTUAL_ONLY, item_timeout=MINUTE, batch_size_max=8)
+    node = VirtualNodePolicy(creates_per_5min=1, creates_per_hour=1)
+    rich = a_room(a_policy(task, virtual_node=node)).route(a_demand(8, task))
+    assert isinstance(rich, Placed)
+    assert rich.items_per_pod == 8
+    budget = a_budget(str((Money.from_usd("0.0000146") * (180 + 30 + 3 * 60 + 180)).usd))
+    poor = a_room(a_policy(task, virtual_node=node, budgets=(budget,))).route(a_demand(8, task))
+    assert isinstance(poor, Placed)
+    assert (poor.items_per_pod, poor.items_max) == (2, 2)
