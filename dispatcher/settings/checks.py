@@ -95,7 +95,7 @@ class Pieces:
             completions=1,
             parallelism=1,
             allowance_left=task.backoff_limit,
-            items_per_pod=1 if task.items_per_pod == "auto" else task.items_per_pod,
+            items_per_pod=task.items_per_pod or 1,
         )
         group = node.policy_of_place().of_group(task.resources.resources())
         return WorstCase(shape, group_rate(group, self.prices.rates()), node.tail).total()
@@ -216,9 +216,9 @@ def _reports_that_nobody_hears(pieces: Pieces, context: Context) -> Iterator[Mis
     queue = pieces.reports.queue
     for position, task in pieces.tasks:
         if task.items_per_pod != 1 and queue is None:
-            fault = f"{task.items_per_pod!r} needs a queue on which pods report how each of their items ended"
+            fault = f"{task.items_per_pod or 'auto'} needs a queue on which pods report how each of their items ended"
             yield _at(context, ("tasks", position, "items_per_pod"), fault, "name one in reports.queue, or write 1")
-        if isinstance(task.items_per_pod, int) and task.items_per_pod > task.batch_size_max:
+        if task.items_per_pod is not None and task.items_per_pod > task.batch_size_max:
             fault = f"{task.items_per_pod} is more than batch_size_max, {task.batch_size_max}: no pod ever has so many"
             yield _at(context, ("tasks", position, "items_per_pod"), fault, "lower it, or raise batch_size_max")
     taken = {name.lower() for name in pieces.names["queues"] if name is not None}

@@ -7,7 +7,7 @@ in `checks`.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
@@ -15,7 +15,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from dispatcher.core.units import Resources
 from dispatcher.core.work import Placement, Task
-from dispatcher.settings.values import Count, Cpu, DnsLabel, Duration, Memory, PositiveCount, PositiveDuration
+from dispatcher.settings.values import (
+    Count,
+    Cpu,
+    DnsLabel,
+    Duration,
+    ItemsPerPod,
+    Memory,
+    PositiveCount,
+    PositiveDuration,
+)
 
 RESULT_REF_NAMES = ("id", "task", "tenant")
 RESERVED_ENV = ("JOB_COMPLETION_INDEX",)
@@ -177,7 +186,7 @@ class TaskSettings(Section):
     """How many failures of its own an item may have and still be tried again."""
     batch_size_max: PositiveCount = _DEFAULTS.batch_size_max
     """Most items in one Job."""
-    items_per_pod: PositiveCount | Literal["auto"] = 1
+    items_per_pod: ItemsPerPod = Field(default=_DEFAULTS.items_per_pod, examples=["5"])
     """How many items one pod does, one after another; above 1 its command must be the worker kit or speak its protocol
     (docs/worker.md). `auto`: as many as the creates that Azure still allows this hour make necessary."""
     linger: Duration = Field(default=_DEFAULTS.linger)
@@ -224,7 +233,7 @@ class TaskSettings(Section):
             start_deadline=self.start_deadline,
             backoff_limit=self.backoff_limit,
             batch_size_max=self.batch_size_max,
-            items_per_pod=None if self.items_per_pod == "auto" else self.items_per_pod,
+            items_per_pod=self.items_per_pod,
             linger=self.linger,
             parallelism_max=self.parallelism_max,
             placements=tuple(dict.fromkeys(self.placements)),

@@ -246,3 +246,22 @@ Count = Annotated[int, Field(ge=0, examples=["100"])]
 PositiveCount = Annotated[int, Field(ge=1, examples=["100"])]
 Percent = Annotated[int, Field(ge=1, le=100, examples=["80"])]
 Port = Annotated[int, Field(ge=0, le=65_535, examples=["8480"])]
+
+
+def parse_items_per_pod(value: Any) -> int | None:
+    """Reads a number of items, or ``auto``, which is None."""
+    if value is None or value == "auto":
+        return None
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
+        raise ValueError(f"{value!r} is no number of items; write a whole number from 1, or auto")
+    return int(text)
+
+
+ItemsPerPod = Annotated[
+    int | None,
+    BeforeValidator(parse_items_per_pod),
+    PlainSerializer(lambda count: "auto" if count is None else count),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
+]
+"""How many items a pod does; None: ``auto``."""
