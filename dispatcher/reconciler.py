@@ -19,6 +19,7 @@ from dispatcher.core.experience import Experience
 from dispatcher.core.history import History
 from dispatcher.core.plan import HeldRetry, Hold, Plan, Snapshot, plan_cycle, seen_in
 from dispatcher.core.policy import Policy
+from dispatcher.core.rehearsal import Rehearsal, rehearse
 from dispatcher.core.retries import own_allowance_left
 from dispatcher.core.steadiness import Advice
 from dispatcher.core.units import Resources, to_text
@@ -79,6 +80,12 @@ class Reconciler:
     def policy(self) -> Policy:
         """What is decided under at present."""
         return self._policy
+
+    def rehearse(self, policy: Policy | None) -> Rehearsal | None:
+        """What the backlog would do now, under that policy or the present one; None while it does not lead."""
+        if self._memory is None:
+            return None
+        return rehearse(self.snapshot(self._memory), policy or self._policy, self._ports.clock.now())
 
     def order(self, order: TopUpOrder) -> None:
         """Takes an order; it is answered within the next cycle, or at once where this process does not lead."""

@@ -96,6 +96,36 @@ def report_view(report: Mapping[str, Any], columns: Sequence[str]) -> Renderable
     return Group(table, Text(total), Text(others), *([budgets_view(forecasts)] if forecasts else []))
 
 
+def plan_view(plan: Mapping[str, Any]) -> RenderableType:
+    """What would start, what would wait and why, and what it comes to."""
+    starts = _table(
+        "task", "tenant", "where", "items", "jobs", "pods", "at most", "expected", "a pod takes", title="starts"
+    )
+    for row in plan.get("starts") or []:
+        takes = f"{_age(row.get('takes_seconds'))}{'' if row.get('learned') else ' at most'}"
+        starts.add_row(
+            *(_foreign(row.get(key)) for key in ("task", "tenant")),
+            _WORDS.get(str(row.get("placement")), "-"),
+            *(str(row.get(key)) for key in ("items", "jobs", "pods")),
+            *(_dollars(row.get(key)) for key in ("cost_max_usd", "cost_expected_usd")),
+            takes,
+        )
+    parts: list[RenderableType] = [starts if plan.get("starts") else Text("nothing would start now")]
+    parts += [_held(held)] if (held := plan.get("holds") or []) else []
+    odd = [
+        f"{plan.get(key)} items {words}"
+        for key, words in (("rejected", "would be rejected"), ("unknown", "are of tasks that it does not have"))
+        if plan.get(key)
+    ]
+    parts += map(Text, odd)
+    set_aside, spent = (_dollars(plan.get(key)) for key in ("cost_max_usd", "cost_expected_usd"))
+    rest = "something waits of which nothing starts now, so that no end can be told"
+    if plan.get("until_done"):
+        rest = f"nothing would wait after about {plan['until_done']}"
+    cost = f"{set_aside} would be set aside, about {spent} spent"
+    return Group(*parts, Text(f"{cost}; {rest}. Nothing was launched."))
+
+
 def explanation_view(answer: Mapping[str, Any]) -> RenderableType:
     """An explanation: its headings, and under each its sentences."""
     parts: list[RenderableType] = [Text(_foreign(answer.get("title")).plain, style="bold")]

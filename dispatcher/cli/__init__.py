@@ -19,6 +19,7 @@ from dispatcher.cli import (  # noqa: F401 - importing them adds their commands
     enqueue,
     explain,
     manifest,
+    plan,
     prices,
     release,
     report,

@@ -114,6 +114,14 @@ def placed(why: Why, where: Placement, considered: Considered | None, task: Task
     virtual = considered.virtual
     if why is Why.NO_NODES_ALLOWED:
         found.why.append(f"The task {task.name} may run on the virtual node only (its `placements`).")
+    elif why is Why.NODES_TOO_LATE:
+        objective = span(task.start_by) if task.start_by is not None else "a while"
+        found.why.append(
+            f"{when} no node was expected to have room for a pod of {task.name} ({size(task.requests)}) early "
+            "enough: the "
+            f"work had waited {span(considered.waited)}, and is to start within {objective} (`start_by`)."
+        )
+        found.not_elsewhere.append("The nodes would have come too late.")
     else:
         found.why.append(
             f"{when} no node had room for a pod of {task.name} ({size(task.requests)}; free places: {nodes or 0}), "
@@ -163,6 +171,22 @@ def _hold_words(
                 f"{span(task.spill_after)} for one before it may go to the virtual node."
             ],
             ["A node gets room before that; or the time is over; or `spill_after` of the task is shortened."],
+        )
+    if reason is HoldReason.NODES_IN_TIME:
+        objective = f" within the {span(task.start_by)} of its `start_by`" if task.start_by is not None else " in time"
+        return (
+            [f"No node has room yet, but one is expected to have it{objective}: {verdict.detail}."],
+            ["A node gets room; or it is expected too late after all: then it goes to the virtual node."],
+        )
+    if reason is HoldReason.VIRTUAL_NODE_BOUND:
+        return (
+            [f"No node has room, and the task may have no more pods on the virtual node: {verdict.detail}."],
+            ["One of them ends; or `virtual_pods_max` of the task is raised; or a node gets room."],
+        )
+    if reason is HoldReason.STEADY_WORK:
+        return (
+            [f"The task {task.name} runs so much of the time that it belongs on nodes, and is to wait for them."],
+            ["A node gets room or is added; or the guard is told to do no more than advise."],
         )
     if reason is HoldReason.BUDGET_EXHAUSTED:
         return _budget_words(verdict, virtual, now)

@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from dispatcher.core.budgets import Spender
 from dispatcher.core.history import History
+from dispatcher.core.policy import Policy
 from dispatcher.core.showback import Showback, elsewhere, elsewhere_json, row_json
 from dispatcher.core.units import Money
 from dispatcher.explaining import Subject
 from dispatcher.ports import Answer
 from dispatcher.reconciler import Ordered, Reconciler, TopUpOrder
+from dispatcher.settings import Settings, examine
+from dispatcher.settings.loading import DISPATCHER_FILE, TASKS_FILE
 from dispatcher.web import Answered
 
 STANDBY = "this replica does not lead: ask the one that does (`dispatcher status` says which leads)"
@@ -26,6 +31,8 @@ ORDER_SECONDS_MAX: Final = 8.0
 """Below the patience of whoever asks."""
 ASK_AGAIN = "it may have been booked: ask again under the same id"
 USD_MAX = 10**9
+_NO_BROKER = {"BURST_SERVICE_BUS__NAMESPACE": "dry-run.invalid"}
+"""No plan reaches a broker: one need not be named."""
 
 
 class Answers:
@@ -60,6 +67,28 @@ class Answers:
         policy = self._reconciler.policy
         rows = [{**row_json(row), **elsewhere_json(elsewhere([row], policy))} for row in self._showback.rows()]
         return Answered({"rows": rows, "budgets": self._reconciler.budgets() or []})
+
+    async def plan(self, body: Mapping[str, Any]) -> Answered:
+        """A dry run, under the present policy or under that of both files, given as texts by their names."""
+        policy: Policy | None = None
+        if body:
+            files = {name: body.get(name) for name in (DISPATCHER_FILE, TASKS_FILE)}
+            if not all(isinstance(text, str) for text in files.values()):
+                return wrong(f"send both {DISPATCHER_FILE} and {TASKS_FILE} as texts, or neither")
+            settings, mistakes = await asyncio.to_thread(self._read, files)
+            if settings is None:
+                return wrong("; ".join(mistakes))
+            policy = settings.policy()
+        found = self._reconciler.rehearse(policy)
+        return Answered({"error": STANDBY}, STANDBY_STATUS) if found is None else Answered(found.to_json())
+
+    def _read(self, files: Mapping[str, Any]) -> tuple[Settings | None, list[str]]:
+        with TemporaryDirectory(prefix="dispatcher-plan-") as folder:
+            for name, text in files.items():
+                (Path(folder) / name).write_text(str(text), encoding="utf-8")
+            # As in a cluster: whether a program is there on this machine is no matter of a plan.
+            examined = examine(Path(folder), local=False, environ={**_NO_BROKER}, secrets_dir=None)
+        return examined.settings, [str(mistake) for mistake in examined.mistakes]
 
     async def top_up(self, body: Mapping[str, Any]) -> Answered:
         """``id, budget, usd, author, reason`` and, where the budget tells them apart, ``tenant`` and ``task``."""

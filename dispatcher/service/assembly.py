@@ -137,7 +137,7 @@ class Service(ABC):
             self._readiness,
             self._metrics_page,
             questions={"/api/explain": answers.explain, "/api/budgets": answers.budgets, "/api/report": answers.report},
-            acts={"/api/budgets/top-ups": answers.top_up},
+            acts={"/api/budgets/top-ups": answers.top_up, "/api/plan": answers.plan},
         )
         app = make_app(sources, probed_from_outside=not names_this_machine(host))
         self._web = await self._stack.enter_async_context(WebServer(app, host=host, port=port))

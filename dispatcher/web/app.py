@@ -24,6 +24,7 @@ _INDEX = {
     "/api/explain": "?name=: where an item, a batch or a tenant's work is, and why; kind= says which of them it is",
     "/api/budgets": "every account with its top-ups, burn rate and forecast",
     "/api/budgets/top-ups": "POST: adds money to a budget's present window",
+    "/api/plan": "POST: what the backlog would do now, under the present or another configuration",
     "/api/report": "what closed attempts have cost, by day, tenant, task and placement, and would have elsewhere",
     "/healthz": "200 while everything works, 503 with the reasons otherwise",
     "/livez": "200 unless something hangs that a restart can mend",

@@ -29,9 +29,9 @@ from dispatcher.core.plan import Plan, plan_cycle
 from dispatcher.core.policy import Policy, VirtualNodePolicy
 from dispatcher.core.records import Ruling, RulingKind
 from dispatcher.core.retries import Tries
-from dispatcher.core.telling import dollars, due, span
+from dispatcher.core.telling import dollars, due, held, placed, span
 from dispatcher.core.units import NO_MONEY, Money
-from dispatcher.core.verdicts import Placed
+from dispatcher.core.verdicts import Held, HoldReason, Placed, Why
 from dispatcher.core.windows import window_at
 from dispatcher.core.work import Placement, Task, WorkItem
 from dispatcher.explaining import Explanation, Scene, Subject, explain
@@ -306,6 +306,25 @@ def test_a_job_that_an_earlier_version_made_is_explained_without_numbers() -> No
     attempt = launched(scene, plan)
     attempt.record = replace(attempt.record, job=None)
     assert "the reason was not written down" in shown(explain("b7", None, scene))
+
+
+def test_every_reason_to_hold_has_words_of_its_own() -> None:
+    task, policy = a_task(start_by=MINUTE), a_policy()
+    said = {}
+    for reason in HoldReason:
+        words = held(Held(reason, detail="as it is"), None, task, policy, NOW)
+        assert words.why, reason
+        assert words.would_change, reason
+        said[reason] = words.why[0]
+    alike = {HoldReason.CLOCK_BEHIND, HoldReason.CLOCKS_APART}
+    assert len(set(said.values())) == len(said) - len(alike) + 1
+
+
+def test_every_reason_to_place_has_words_of_its_own() -> None:
+    _, plan = waiting(items(1))
+    considered = plan.launches[0].considered
+    said = {placed(why, Placement.VIRTUAL_NODE, considered, a_task(), a_policy()).why[0] for why in Why}
+    assert len(said) == len(Why) - 1  # where there was room on nodes it does not go there
 
 
 # --- what is kept ---------------------------------------------------------------------------------------------------

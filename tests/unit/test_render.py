@@ -12,6 +12,7 @@ from dispatcher.render import (
     budgets_view,
     dead_letter_view,
     dead_letters_view,
+    plan_view,
     reasons_view,
     status_line,
     status_view,
@@ -174,3 +175,28 @@ def test_top_ups_show_who_and_why_and_none_is_said_so() -> None:
     text = console.export_text()
     assert "nothing was added by hand" in text
     assert all(word in text for word in ("daily", "$2.0000", "Ann", "reports"))
+
+
+def test_a_dry_run_says_what_starts_what_waits_and_what_it_comes_to() -> None:
+    start = {
+        "task": "report", "tenant": "acme", "placement": "virtual_node", "items": 5, "jobs": 1, "pods": 5,
+        "cost_max_usd": "0.07", "cost_expected_usd": "0.01", "takes_seconds": 90.0, "learned": False,
+    }  # fmt: skip
+    plan = {
+        "starts": [start],
+        "holds": [{"task": "report", "tenant": "acme", "items": 2, "reason": "linger", "until": None}],
+        "rejected": 0, "unknown": 3, "cost_max_usd": "0.07", "cost_expected_usd": "0.01", "until_done": "3m",
+    }  # fmt: skip
+    console = Console(file=io.StringIO(), width=200, record=True)
+    console.print(plan_view(plan))
+    console.print(plan_view({**plan, "starts": [], "until_done": None}))
+    text = console.export_text()
+    words = (
+        "virtual node",
+        "1m 30s at most",
+        "linger",
+        "3 items are of tasks",
+        "after about 3m",
+        "nothing would start now",
+    )
+    assert all(word in text for word in (*words, "no end can be told", "Nothing was launched."))

@@ -287,6 +287,16 @@ async def test_an_item_a_batch_and_a_tenant_are_explained_while_they_run_and_aft
         (row,) = report["rows"]
         assert (row["tenant"], row["task"], row["placement"], row["items"]) == ("default", "touch", "node_pool", 1)
         assert (row["cost_usd"], report["budgets"][0]["budget"]) == ("0", "daily")
+        code, out, err = await command(data, "plan", "--config", str(config), "--json")
+        assert code == 0, err
+        dry = json.loads(out)
+        assert (dry["starts"], dry["holds"], dry["until_done"]) == ([], [], "0s")
+        (config.parent / "wrong").mkdir()
+        for name in ("dispatcher.yaml", "tasks.yaml"):
+            text = (config / name).read_text().replace("limit_usd: 5", "limit_usd: many")
+            (config.parent / "wrong" / name).write_text(text)
+        code, _, err = await command(data, "plan", "--config", str(config.parent / "wrong"))
+        assert (code, "budgets[0].limit_usd" in err) == (1, True)
         status, unknown = await asked(service, "/api/explain?name=nobody")
         assert (status, unknown["found"]) == (404, False)
         assert (await asked(service, "/api/explain"))[0] == 400
