@@ -5,7 +5,8 @@ start-up and, when it is not needed any more, the autoscaler's delay before it g
 the load is steady. Nobody knows beforehand, so several rules are kept beside each other (a percentile, or the mean, of
 the load over the last minutes or hours; no nodes at all), each with what it would have cost so far, start-ups, delays
 and virtual node included. The one that would have been cheapest is followed, and left only for one that is cheaper by
-more than :data:`HYSTERESIS_PERCENT`.
+:data:`HYSTERESIS_PERCENT`, and by half of what it costs to start and to let go the most nodes that it wanted lately:
+while nodes start every rule that wants them looks worse than none, and changing one's mind then pays for both.
 
 Decides a number of nodes from loads and prices. Knows nothing of who starts nodes, nor of queues, Jobs and tasks: loads
 come in thousandths of a node.
@@ -29,6 +30,12 @@ HYSTERESIS_PERCENT = 1
 _FORGET_SHIFT = 11
 """Of what a rule has cost, 1/2048 is forgotten with each sample: after six hours half of it."""
 MILLI = 1000
+_MOST_FORGETS = 2000
+"""Of the most nodes wanted lately, one part in so many is forgotten with each sample: half in six hours."""
+_FIRST_LOOKBACK = timedelta(minutes=5)
+_FIRST_FROM = 2
+"""Where the virtual node costs so many times what a full node does, the mean of the last minutes is followed until
+something was seen; elsewhere nodes must earn their start-up first."""
 
 LOOKBACKS = (
     timedelta(minutes=2), timedelta(minutes=5), timedelta(minutes=10), timedelta(minutes=20), timedelta(minutes=40),
@@ -157,8 +164,17 @@ class Baseline:
                 for percent in PERCENTILES
             ]
         self._leader = self._rules[0]
+        self._first = self._rules[1 + LOOKBACKS.index(_FIRST_LOOKBACK) * (1 + len(PERCENTILES))]
+        self._begun = False
+        self._followed = 0
+        """The most nodes that the leader has wanted lately, in thousandths."""
         self._sampled_at: datetime | None = None
         self.wanted: Wanted | None = None
+
+    def _change_picos(self) -> int:
+        """Half of what it costs to start and to let go what the leader wanted."""
+        idle = whole_seconds(self.pool.start_up + self.pool.scale_down_after)
+        return self._followed * self.price.per_hour.picos // SECONDS_AN_HOUR * idle // MILLI // 2
 
     def due(self, now: datetime) -> bool:
         """Whether a sample is due."""
@@ -170,6 +186,11 @@ class Baseline:
         ``stuck_milli_nodes``: of the load, what the virtual node will not take (its quotas, a budget, a task that may
         not go there): only nodes can run it.
         """
+        if not self._begun and load.milli_nodes:
+            self._begun = True
+            elsewhere = load.elsewhere.picos * MILLI // load.milli_nodes
+            if elsewhere >= _FIRST_FROM * self.price.per_hour.picos // SECONDS_AN_HOUR:
+                self._leader = self._first
         missed = 1 if self._sampled_at is None else max(1, (now - self._sampled_at) // SAMPLE)
         for _ in range(min(missed, whole_seconds(LOOKBACKS[-1]) // whole_seconds(SAMPLE))):
             for rule in self._rules:
@@ -179,9 +200,10 @@ class Baseline:
             for rule in self._rules:
                 rule.aim(self._windows)
         self._sampled_at = now if self._sampled_at is None else max(now - SAMPLE, self._sampled_at + missed * SAMPLE)
+        self._followed = max(self._followed - self._followed // _MOST_FORGETS, self._leader.target * MILLI)
         best = min(self._rules, key=lambda rule: rule.cost)
-        if best.cost * (100 + HYSTERESIS_PERCENT) < self._leader.cost * 100:
-            self._leader = best
+        if best.cost * (100 + HYSTERESIS_PERCENT) + 100 * self._change_picos() < self._leader.cost * 100:
+            self._leader, self._followed = best, 0
         must = -(-stuck_milli_nodes // MILLI)
         nodes, words = self._leader.target, self._leader.name
         if must > nodes:

@@ -18,8 +18,8 @@ from dispatcher.core.work import Placement, Task
 
 UNKNOWN_START = timedelta(seconds=60)
 """How long a container group takes to start as long as nobody has seen one: in a virtual network 20 to 110 s."""
-START_PERCENT = 95
-"""The start that is reckoned with: of 20 groups 19 start within it."""
+START_PERCENT = 99
+"""The start that is reckoned with: of 100 groups 99 start within it."""
 
 
 class Outlook:

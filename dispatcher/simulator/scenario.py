@@ -16,8 +16,16 @@ from dispatcher.core.batching import pods_for
 from dispatcher.core.budgets import Budget, Scope, WhenExhausted, WorstCase
 from dispatcher.core.jobs import shape_of
 from dispatcher.core.observations import NodeRoom
-from dispatcher.core.policy import CircuitPolicy, NodePoolPolicy, Policy, VirtualNodePolicy
-from dispatcher.core.pricing import group_rate
+from dispatcher.core.policy import (
+    Autoscaling,
+    CircuitPolicy,
+    GuardAction,
+    GuardPolicy,
+    NodePoolPolicy,
+    Policy,
+    VirtualNodePolicy,
+)
+from dispatcher.core.pricing import NodePrice, group_rate
 from dispatcher.core.units import UTC, Money, Resources
 from dispatcher.core.windows import BusinessHours, WindowKind
 from dispatcher.core.work import Placement, Task
@@ -145,12 +153,14 @@ def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
     region = Random(f"{seed} region") if Random(f"{seed} full").random() < FULL_REGION_SHARE else None
     if region is not None:
         policy = replace(policy, circuit=replace(policy.circuit, failures=2, cool_down_max=timedelta(seconds=300)))
+    nodes = _nodes(random)
+    policy = _with_routing(Random(f"{seed} routing"), policy, nodes)
     return Scenario(
         seed=seed,
         start=_start(random, window),
         policy=policy,
         with_account=random.random() < 0.5,
-        nodes=_nodes(random),
+        nodes=nodes,
         release_lag=timedelta(seconds=random.uniform(0, 40)),
         arrivals=arrivals,
         messages=_asking(senders, _with_deadlines(apart, _messages(random, arrivals, tasks), hasty=hasty)),
@@ -164,6 +174,30 @@ def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
         fault_cycles=fault_cycles,
         replies_lag=senders.random() < 0.5,
     )
+
+
+def _with_routing(random: Random, policy: Policy, nodes: tuple[NodeRoom, ...]) -> Policy:
+    """In some worlds tasks have an objective, or a bound of their own; nodes come and go; steady work is kept off.
+
+    Work is kept off only where every node takes a pod of it: who waits for nodes must be able to get one.
+    """
+    tasks = dict(policy.tasks)
+    if random.random() < 0.4:
+        start_by = timedelta(seconds=random.choice((60, 90, 180)))
+        tasks = {name: replace(task, start_by=start_by) for name, task in tasks.items()}
+    if random.random() < 0.2:
+        most = random.choice((1, 2, 4))
+        tasks = {name: replace(task, virtual_pods_max=most) for name, task in tasks.items()}
+    policy = replace(policy, tasks=tasks)
+    if random.random() < 0.2:
+        price = NodePrice("simulated", Money.from_usd(random.choice(("0.02", "0.2"))), nodes[0].free)
+        scaling = Autoscaling(nodes_max=len(nodes), start_up=timedelta(seconds=60))
+        policy = replace(policy, node_pool=replace(policy.node_pool, price=price, autoscaling=scaling))
+    takes_all = all(task.requests.fits_in(node.free) for task in tasks.values() for node in nodes)
+    if random.random() < 0.3 and takes_all:
+        guard = GuardPolicy(5, timedelta(minutes=10), timedelta(seconds=30), GuardAction.STOP)
+        policy = replace(policy, guard=guard)
+    return policy
 
 
 def _virtual_node(random: Random) -> VirtualNodePolicy:

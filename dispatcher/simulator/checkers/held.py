@@ -21,7 +21,14 @@ TURNS_MAX = 16
 """So many full batches of others may go by: weights are at most 3, and who was held by its own budget catches up."""
 UNEXPLAINED_MAX = 5
 """A launch whose record could not be written leaves its items where they were, without a hold, for that cycle."""
-_OWN = {HoldReason.BUDGET_EXHAUSTED, HoldReason.LINGER, HoldReason.WAITING_TO_SPILL}
+_OWN = {
+    HoldReason.BUDGET_EXHAUSTED,
+    HoldReason.LINGER,
+    HoldReason.WAITING_TO_SPILL,
+    HoldReason.NODES_IN_TIME,
+    HoldReason.VIRTUAL_NODE_BOUND,
+    HoldReason.STEADY_WORK,
+}
 """Reasons that are the lane's own affair: another tenant's work does not take its turn."""
 
 

@@ -71,6 +71,7 @@ class PlanIsBounded(Law):
     def _applied(self, snapshot: Snapshot, plan: Plan, policy: Policy, now: datetime) -> Snapshot:
         draft = Draft(snapshot.ledger, policy.budgets, policy.virtual_node.release_hold)  # type: ignore[union-attr]
         active, starting, node_pods = Counter(snapshot.active), list(snapshot.starting), snapshot.node_pods
+        on_nodes = Counter(snapshot.on_nodes)
         taken: Counter[tuple[str, str, int]] = Counter()
         retried = set()
         for number, launch in enumerate(plan.launches):
@@ -83,6 +84,7 @@ class PlanIsBounded(Law):
             if launch.placed.where is Placement.NODE_POOL:
                 starting.append((policy.tasks[launch.task].requests, shape.parallelism))
                 node_pods += shape.parallelism
+                on_nodes[launch.task] += shape.parallelism
             if launch.retry is None:
                 taken[launch.task, launch.tenant, launch.priority] += len(launch.items)
             else:
@@ -101,6 +103,7 @@ class PlanIsBounded(Law):
             starting=starting,
             active=active,
             node_pods=node_pods,
+            on_nodes=on_nodes,
             circuit=circuit,
         )
 
