@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo e2e-demo run testbed testbed-binary record-aci verdicts test test-fast lint types simulate conformance faults test-ha test-crash test-faults-api bench bench-cluster chart-schema lock
+.PHONY: help install demo e2e-demo run testbed testbed-binary record-aci verdicts test test-fast lint types simulate conformance faults test-ha test-crash test-faults-api bench bench-cluster policies chart-schema lock
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
@@ -83,6 +83,9 @@ bench: $(STAMP) ## Figures, each with its conditions: the plan, the broker, the 
 bench-cluster: $(STAMP) testbed-binary ## The dispatcher beside a bare Job and beside one Job an item, on a real control plane; half an hour (PODS= ITEMS_PER_POD= ONLY="zero five" ROUNDS= WRITE=1)
 	@$(BIN)/python bench/cluster.py $(if $(PODS),--pods $(PODS)) $(if $(ONLY),--only $(ONLY)) \
 	    $(if $(ITEMS_PER_POD),--items-per-pod $(ITEMS_PER_POD)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WRITE),--write)
+
+policies: $(STAMP) ## The product beside the obvious rules, in money and waits, and beside an offline bound; ten minutes (SEED= WRITE=1)
+	@$(BIN)/python bench/policies.py $(if $(SEED),--seed $(SEED)) $(if $(WRITE),--write)
 
 chart-schema: $(STAMP) ## The schema of the chart's values anew, after a setting was added or changed
 	@$(BIN)/python scripts/chart_schema.py

@@ -43,9 +43,9 @@ def lower_bound_usd(world: World) -> float:
 
 def _done(work: Workload, delay: float) -> Floats:
     """Pod-seconds of work done by the end of each bucket, if every item starts so long after it came."""
-    at = np.frombuffer(work.at, dtype=np.float64) + delay
-    end = at + np.frombuffer(work.run, dtype=np.float64)
-    edges = np.arange(1, int(end.max() // BUCKET_SECONDS) + 2) * BUCKET_SECONDS
+    at: Floats = np.frombuffer(work.at, dtype=np.float64) + delay
+    end: Floats = at + np.frombuffer(work.run, dtype=np.float64)
+    edges: Floats = np.arange(1, int(end.max() // BUCKET_SECONDS) + 2, dtype=np.float64) * BUCKET_SECONDS
     # Work done by t = sum over items of clip(t - at, 0, run) = sum of (t - at)+ less sum of (t - end)+.
     return _ramps(np.sort(at), edges) - _ramps(np.sort(end), edges)
 

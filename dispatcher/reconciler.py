@@ -228,9 +228,7 @@ class Reconciler:
         experience, now = self._experience, self._ports.clock.now()
         if not experience.due(now):
             return
-        pool = self._policy.node_pool.autoscaling
-        patience = pool.start_up if pool is not None else timedelta(0)
-        if not experience.sample(seen_in(snapshot, plan, patience, now), now):
+        if not experience.sample(seen_in(snapshot, plan, self._policy, now), now):
             return
         wanted = experience.wanted
         if wanted is not None:

@@ -25,6 +25,7 @@ from dispatcher.cli import (  # noqa: F401 - importing them adds their commands
     report,
     run,
     schema,
+    simulate,
     status,
     worker_kit,
 )

@@ -156,11 +156,8 @@ _NOT_TAKEN = frozenset(
 """Held because the virtual node does not take it (or may not): more nodes would help."""
 
 
-def seen_in(snapshot: Snapshot, plan: Plan, patience: timedelta, now: datetime) -> Seen:
-    """What there was to do when that plan was made, for the experience.
-
-    ``patience``: how long the virtual node may hold something up before nodes are wanted for it.
-    """
+def seen_in(snapshot: Snapshot, plan: Plan, policy: Policy, now: datetime) -> Seen:
+    """What there was to do when that plan was made, for the experience."""
     waiting: Counter[str] = Counter()
     oldest: dict[tuple[str, str, int], datetime] = {}
     for lane in snapshot.lanes:
@@ -174,13 +171,24 @@ def seen_in(snapshot: Snapshot, plan: Plan, patience: timedelta, now: datetime) 
     kept_off: Counter[str] = Counter()
     for hold in plan.holds:
         since = oldest.get((hold.task, hold.tenant, hold.priority))
-        if hold.held.reason in _NOT_TAKEN and since is not None and now - since >= patience:
+        if hold.held.reason in _NOT_TAKEN and since is not None and now - since >= _patience(policy, hold.task):
             stuck[hold.task] += hold.count
         if hold.held.reason is HoldReason.STEADY_WORK:
             kept_off[hold.task] += hold.count
     elsewhere = Counter(snapshot.active)
     elsewhere.subtract(snapshot.on_nodes)
     return Seen(snapshot.on_nodes, elsewhere, waiting, stuck, kept_off)
+
+
+def _patience(policy: Policy, task: str) -> timedelta:
+    """How long the virtual node may hold work up before nodes are wanted for it.
+
+    As long as a node takes to start, since sooner none would help; and as long as one still starts in time for the
+    objective: quotas give room again by themselves.
+    """
+    pool, objective = policy.node_pool.autoscaling, policy.tasks[task].start_by
+    start_up = pool.start_up if pool is not None else timedelta(0)
+    return max(start_up, objective - start_up) if objective is not None else start_up
 
 
 SERVICE_UNIT = 1000

@@ -1,4 +1,4 @@
-"""A node pool in seconds and money: nodes are asked for, come late, are filled, and go after they were idle long enough.
+"""A node pool in seconds and money: nodes are asked for, come late, are filled, and go after they were idle.
 
 Decides what the cluster autoscaler decides: a node is billed from the request until it is removed, and removed once it
 has been empty for the delay while more are there than are wanted. Pods are packed onto the fullest node that takes them

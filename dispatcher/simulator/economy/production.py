@@ -1,6 +1,6 @@
 """The product itself in the coarse world: the plan, the ledger, the address book and the experience of the core decide.
 
-Carries out what :func:`plan_cycle` says, once a second at most, and tells the ledger what became of it. Decides nothing.
+Carries out what :func:`plan_cycle` says, once a second at most, and tells the ledger what came of it. Decides nothing.
 """
 
 from __future__ import annotations
@@ -84,8 +84,7 @@ class Production:
         for hold in plan.holds:
             self.held[hold.held.reason] += 1
         if self.experience.due(now):
-            patience = world.scaling.start_up
-            seen = seen_in(snapshot, plan, patience, now) if any(self._lanes.values()) else self._seen(world)
+            seen = seen_in(snapshot, plan, world.policy, now) if any(self._lanes.values()) else self._seen(world)
             self.experience.sample(seen, now)
             if self.experience.wanted is not None:
                 world.want(self.experience.wanted.nodes)

@@ -82,10 +82,9 @@ def both(*rates: Rate) -> Rate:
     return lambda at: sum(rate(at) for rate in rates)
 
 
-def spikes(
-    random: Random, seconds: float, every: float, length: tuple[float, float], height: tuple[float, float]
-) -> Rate:
-    """Spikes that nobody can predict: so far apart on the mean, so long, so many a second."""
+def spikes(seed: str, seconds: float, every: float, length: tuple[float, float], height: tuple[float, float]) -> Rate:
+    """Spikes that nobody can predict, drawn from the seed: so far apart on the mean, so long, so many a second."""
+    random = Random(seed)
     drawn: list[tuple[float, float, float]] = []
     at = random.expovariate(1 / every)
     while at < seconds:
