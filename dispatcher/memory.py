@@ -145,8 +145,6 @@ class Memory:
     """The ``as_of`` of the last look that groups without pods were sought in."""
     without_pod: dict[str, datetime] = field(default_factory=dict)
     """Groups whose pod nobody knows, by its uid, and since when that is so."""
-    no_group: set[str] = field(default_factory=set)
-    """Pods that were refused, and of which ACI showed no group before they went."""
     expiry_at: datetime | None = None
     """When the backlog is next searched for what has outlived its time to live."""
     reports: dict[str, Reported] = field(default_factory=dict)

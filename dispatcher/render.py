@@ -37,6 +37,11 @@ def status_view(status: Mapping[str, Any], url: str) -> RenderableType:
     parts += [_attempts(attempts)] if (attempts := status.get("attempts") or []) else []
     parts += [_held(held)] if (held := status.get("held") or []) else []
     parts += [_budgets(budgets)] if (budgets := status.get("budgets") or []) else []
+    for leak in status.get("leaks") or []:
+        does = "bills on" if leak.get("bills") else "is left"
+        parts.append(
+            _fault(f"container group {leak.get('group')} {does} without a pod: {_dollars(leak.get('cost_usd'))} so far")
+        )
     subnet = status.get("subnet") or {}
     if subnet:
         parts.append(Text(f"subnet: {subnet.get('in_use', '-')} of {subnet.get('usable', '-')} addresses in use"))

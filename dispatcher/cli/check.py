@@ -37,7 +37,8 @@ def check_config(
         typer.Option(
             "--server",
             help="Connect to the broker too, and look at every queue; and to the cluster, where one is named or this "
-            "runs in it, and ask whether it would take the Jobs. Nothing there is changed.",
+            "runs in it, and ask whether it would take the Jobs; and to Azure, where the settings have the section "
+            "azure. Nothing there is changed.",
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -45,12 +46,13 @@ def check_config(
     """Tell every mistake in the configuration at once: where it is, what is wrong, and the remedy."""
     examined = examine(config, local=local)
     seen = _looked(examined.settings, config, local) if server and examined.settings is not None else {}
+    azure = _account(examined.settings, config) if server and not local and examined.settings is not None else None
     jobs = refused_jobs(examined.settings, config) if server and not local and examined.settings is not None else {}
     wrong = [each for found in seen.values() for each in found if each.level == "mistake"]
     refused = sum(map(len, jobs.values()))
     if as_json:
         content: dict[str, object] = {
-            "ok": examined.settings is not None and not wrong and not refused,
+            "ok": examined.settings is not None and not wrong and not refused and not (azure and azure[0]),
             "mistakes": [mistake.to_json() for mistake in examined.mistakes],
             "warnings": [warning.to_json() for warning in examined.warnings],
         }
@@ -63,6 +65,8 @@ def check_config(
             }
         if jobs:
             content["jobs"] = jobs
+        if azure is not None:
+            content["azure"] = {"mistakes": azure[0], "found": azure[1]}
         print(json.dumps(content, indent=2))
     else:
         for mistake in examined.mistakes:
@@ -72,6 +76,11 @@ def check_config(
         for queue, found in seen.items():
             for each in found:
                 print(f"queue {queue}: {_WORDS[each.level]}{each.text}")
+        if azure is not None:
+            for text in azure[0]:
+                print(f"azure: {text}")
+            for text in azure[1]:
+                print(f"azure: {_WORDS['fine']}{text}")
         for title, said in jobs.items():
             for line in said:
                 print(f"{title}: {line}; correct the task as the API server says")
@@ -84,6 +93,9 @@ def check_config(
         raise typer.Exit(Exit.NOT_REACHABLE if unreached else Exit.FAILED)
     if refused:
         say(f"{counted(refused, 'mistake')} at the API server")
+        raise typer.Exit(Exit.FAILED)
+    if azure is not None and azure[0]:
+        say(f"{counted(len(azure[0]), 'mistake')} at Azure")
         raise typer.Exit(Exit.FAILED)
     if not as_json:
         tasks, queues = len(examined.settings.tasks), len(examined.settings.queues)
@@ -106,6 +118,22 @@ def _looked(settings: Settings, config: Path, local: bool) -> Mapping[str, Seque
             await access.close()
 
     return asyncio.run(look())
+
+
+def _account(settings: Settings, config: Path) -> tuple[list[str], list[str]] | None:
+    """What is wrong with reading container groups, and what was found; None: the settings do not ask for it."""
+    if settings.azure is None:
+        return None
+    from dispatcher.service.account import AccountAccess
+
+    async def ask() -> tuple[list[str], list[str]]:
+        access = AccountAccess(settings, config)
+        try:
+            return await access.probe()
+        finally:
+            await access.close()
+
+    return asyncio.run(ask())
 
 
 def refused_jobs(settings: Settings, config: Path) -> dict[str, list[str]]:

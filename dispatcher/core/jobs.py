@@ -112,7 +112,7 @@ def shape_of(
     retries_inside = (profile or PROFILES[placement]).retries_in_job and not task.reports
     retries = allowance_left if retries_inside else 0
     waves = -(-completions // at_once)
-    starts_once = placement is Placement.VIRTUAL_NODE and waves == 1
+    starts_once = placement is Placement.VIRTUAL_NODE and waves == 1 and not retries
     run_time = _run_time(task, items_per_pod)
     per_try = run_time if starts_once else run_time + task.start_deadline
     span = task.start_deadline + per_try * (waves * (1 + retries)) + backoff_total(retries)

@@ -376,21 +376,48 @@ class Room:
         if groups < needed:
             detail = f"{groups} more pods of {task.name} fit, {needed} needed; {addresses.in_use} addresses in use"
             return Held(reason, addresses.frees_at(reason), detail)
-        if demand.whole:
+        if not demand.whole:
+            count = min(at_once, groups, at_once if affordable is None else affordable)
+            unit = self._worst(task, profile, count, count, per_pod)
+        return self._with_retries(demand, profile, unit, groups) if per_pod == 1 else unit
+
+    def _with_retries(self, demand: Demand, profile: VirtualNodePolicy, unit: WorstCase, groups: int) -> WorstCase:
+        """The same with as many retries inside the Job as are left of the allowance, where the place has its Job
+        controller make them; as far as there is room and money, since each may be a group of its own.
+
+        What waits behind goes first, and what the Job does not retry comes back to the dispatcher.
+        """
+        if not profile.profile.retries_in_job:
             return unit
-        count = min(at_once, groups, at_once if affordable is None else affordable)
-        return self._worst(task, profile, count, count, per_pod)
+        shape, task = unit.shape, demand.task
+        spare = groups - shape.completions - demand.behind
+        if task.virtual_pods_max is not None:
+            spare = min(spare, task.virtual_pods_max - self._on_virtual[task.name] - shape.completions)
+        for retries in range(min(demand.allowance_left, spare // shape.completions), 0, -1):
+            more = self._worst(task, profile, shape.completions, shape.parallelism, retries=retries)
+            affordable, _ = self._money.fit(demand.spender, more, self._now)
+            if affordable is None or affordable:
+                return more
+        return unit
 
     def _worst(
-        self, task: Task, profile: VirtualNodePolicy, count: int, at_once: int, items_per_pod: int = 1
+        self,
+        task: Task,
+        profile: VirtualNodePolicy,
+        count: int,
+        at_once: int,
+        items_per_pod: int = 1,
+        *,
+        retries: int = 0,
     ) -> WorstCase:
         shape = shape_of(
             task,
             placement=Placement.VIRTUAL_NODE,
             completions=count,
             parallelism=at_once,
-            allowance_left=0,
+            allowance_left=retries,
             items_per_pod=items_per_pod,
+            profile=profile.profile,
         )
         return WorstCase(shape, group_rate(profile.of_group(task.requests), profile.rates), profile.tail)
 

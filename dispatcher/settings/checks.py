@@ -23,6 +23,7 @@ from dispatcher.core.pricing import group_rate
 from dispatcher.core.units import Money, Resources
 from dispatcher.core.windows import WindowKind
 from dispatcher.core.work import Placement
+from dispatcher.settings.azure import AzureSettings
 from dispatcher.settings.mistakes import Location, Mistake, did_you_mean, mapping_or_empty, path_text
 from dispatcher.settings.models import (
     BudgetSettings,
@@ -62,6 +63,7 @@ class Pieces:
     timing: TimingSettings
     local: LocalSettings
     tenant_weights: Mapping[str, Any] = field(default_factory=dict)
+    azure: AzureSettings | None = None
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Pieces:
@@ -79,6 +81,7 @@ class Pieces:
             timing=_section(TimingSettings, raw.get("timing")) or TimingSettings(),
             local=_section(LocalSettings, raw.get("local")) or LocalSettings(),
             tenant_weights=mapping_or_empty(raw.get("tenant_weights")),
+            azure=_section(AzureSettings, raw.get("azure")),
         )
 
     @property
@@ -142,6 +145,7 @@ def warnings_of(pieces: Pieces, context: Context) -> Iterator[Mistake]:
         _unused_tasks,
         _tenants_from_nowhere,
         _release_lag,
+        _account_of_nothing,
     ):
         yield from check(pieces, context)
 
@@ -454,6 +458,17 @@ def _rate_windows(pieces: Pieces, context: Context) -> Iterator[Mistake]:
     if node is not None and node.rate_window_short >= node.rate_window_long:
         fault = f"{duration_text(node.rate_window_short)} is not shorter than rate_window_long"
         yield _at(context, ("virtual_node", "rate_window_short"), fault, "write 5m, as Azure counts")
+
+
+def _account_of_nothing(pieces: Pieces, context: Context) -> Iterator[Mistake]:
+    if pieces.azure is None or context.local:
+        return
+    if not pieces.spills:
+        yield _at(context, ("azure",), "there is no virtual node whose groups it could read", "take the section out")
+    elif pieces.virtual_node is not None and pieces.virtual_node.profile == "virtual-node-v2":
+        fault = "groups are known by the tags of the AKS add-on's connector; virtual nodes on ACI may not set them"
+        remedy = "compare `az container list` with your pods; groups that are not known are charged by the bound"
+        yield _at(context, ("azure",), fault, remedy)
 
 
 # --- reading what can be read ---------------------------------------------------------------------------------------

@@ -40,8 +40,8 @@ class Group:
     """Where an assumption is broken: what it bills from then on, no reservation covers."""
     pod_gone_at: datetime | None = None
     address_free_at: datetime | None = None
-    shown_stopped: bool = False
-    """ACI has shown it as stopped to somebody."""
+    ended_with_pod: bool = False
+    """It stopped at the instant at which its pod ended by itself."""
     shown_leaking_at: datetime | None = None
     """When ACI last showed somebody that it bills beyond what any reservation covers."""
     exempt: bool = False
@@ -89,6 +89,7 @@ class Meter:
         """Its pod has ended; the group stops now or a little later."""
         group = self.groups.get(uid)
         if group is not None and group.stopped_at is None:
+            group.ended_with_pod = not leaks and not group.beyond_tail
             self._stop(group, at, leaks)
 
     def _stop(self, group: Group, at: datetime, leaks: timedelta) -> None:

@@ -28,10 +28,10 @@ from dispatcher.core.budgets import WorstCase
 from dispatcher.core.hearing import Heard, Means
 from dispatcher.core.inflight import ItemState
 from dispatcher.core.ledger import Draft, Entry, Ledger
-from dispatcher.core.observations import AccountSeen
+from dispatcher.core.observations import AccountSeen, GroupSeen, PodSeen
 from dispatcher.core.outcomes import Outcome, outcome_of
 from dispatcher.core.plan import Plan
-from dispatcher.core.policy import Policy
+from dispatcher.core.policy import Policy, VirtualNodePolicy
 from dispatcher.core.records import Record, Ruling, RulingKind, next_record, to_annotations
 from dispatcher.core.reports import ItemReport
 from dispatcher.core.retries import Tries
@@ -47,6 +47,7 @@ from dispatcher.simulator.run import run
 from dispatcher.simulator.scenario import Scenario, draw
 from dispatcher.stages import (
     accounting,
+    auditing,
     bookkeeping,
     closing,
     launching,
@@ -286,6 +287,26 @@ def _book_that_is_never_full(self: AddressBook, requests: object, count: int) ->
     return None
 
 
+async def _seek_no_leaks(memory: Memory, ports: Ports, node: VirtualNodePolicy, group: GroupSeen) -> None:
+    return None
+
+
+def _leak_for_nothing(self: Draft, uid: str, until: datetime) -> None:
+    return None
+
+
+def _gone_at_once(memory: Memory, entry: Entry, pod: PodSeen, now: datetime) -> bool:
+    return True
+
+
+_LEDGER_ROOM = Room.__init__
+
+
+def _room_beside_leaks(self: Room, *room: Any, **more: Any) -> None:
+    _LEDGER_ROOM(self, *room, **more)
+    self._leaked = []
+
+
 # --- holds ----------------------------------------------------------------------------------------------------------
 
 
@@ -434,6 +455,8 @@ DRAINS = "law 8: drains"
 TOLD = "law 9: told to senders"
 HEARD = "law 10: reports"
 
+LEAKING = {Fault.GROUP_BEYOND_TAIL: 0.5, Fault.POD_EVICTED: 0.3}
+"""Groups outlive their pods by more than anybody assumed, and nothing else goes wrong."""
 UNSEEN = {Fault.POD_DELETED: 0.5, Fault.JOB_DELETED: 0.3, Fault.MISSED_EVENT: 0.4}
 """Pods come and go while nobody looks."""
 
@@ -550,6 +573,34 @@ MUTATIONS: tuple[Mutation, ...] = (
         [(Draft, "pods_unseen", _unseen_costs_nothing)],
         (CHARGE, COVER, CAPACITY),
         UNSEEN,
+    ),
+    Mutation(
+        "leaks are not sought",
+        "a group that outlives its pod by more than was set aside is waited for, and told to nobody",
+        [(auditing, "_examine", _seek_no_leaks)],
+        (CHARGE,),
+        LEAKING,
+    ),
+    Mutation(
+        "leaks are free",
+        "a group that was found without a pod is charged nothing",
+        [(Draft, "_charge_leak", _leak_for_nothing)],
+        (CHARGE,),
+        LEAKING,
+    ),
+    Mutation(
+        "spill beside a leak",
+        "work is opened on the virtual node while a group bills on without a pod",
+        [(Room, "__init__", _room_beside_leaks)],
+        (ADMISSION,),
+        LEAKING,
+    ),
+    Mutation(
+        "delete before reading",
+        "a finished pod is deleted before its group's own times were read, where they could have been",
+        [(accounting, "is_read", _gone_at_once)],
+        (CHARGE,),
+        {},
     ),
     Mutation(
         "drop the release hold",

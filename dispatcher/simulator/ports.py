@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import Any
@@ -96,6 +96,11 @@ class ClusterPort:
         return self.cluster.log_of(pod).encode()[-bytes_max:].decode(errors="replace") if bytes_max > 0 else ""
 
 
+LOOKS_TO_READ = 3
+"""From this look on the times of a group are shown, counted from the first that wanted them: Azure is slow to answer,
+and no look waits for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccountPort:
     """The AciAccount port of one process."""
@@ -103,21 +108,28 @@ class AccountPort:
     cluster: Cluster
     wire: Wire
     clock: HostClock
+    asked: dict[str, int] = field(default_factory=dict)
+    """Whose times are wanted, and in how many looks on end they were."""
 
     async def look(self, wanted: Collection[str]) -> AccountSeen:
-        """All groups that ACI still knows: a deleted one is forgotten once it has stopped."""
+        """All groups that ACI still knows: a deleted one is forgotten once it has stopped. Times are shown late."""
         await self.wire.read("groups")
+        asked = {uid: self.asked.get(uid, 0) + 1 for uid in sorted(wanted)}
+        self.asked.clear()
+        self.asked.update(asked)
         now, as_of = self.cluster.clock.now(), self.clock.now()
         seen = {}
         for uid, group in self.cluster.meter.holding.items():
             stopped = group.stopped_at if group.stopped_at is not None and group.stopped_at <= now else None
             if group.pod_gone_at is not None and stopped is not None:
                 continue
+            pod = f"{group.job}-0-{uid.removeprefix('pod-')}"
+            if asked.get(uid, 0) < LOOKS_TO_READ:
+                seen[uid] = GroupSeen(uid, uid, None, None, pod=pod, requests=group.requests)
+                continue
             started = group.starts_at if group.starts_at is not None and group.starts_at <= now else None
-            group.shown_stopped |= stopped is not None
             if stopped is None and group.covered_until is not None and now > group.covered_until:
                 group.shown_leaking_at = now
-            pod = f"{group.job}-0-{uid.removeprefix('pod-')}"
             seen[uid] = GroupSeen(uid, uid, started, stopped, read_at=as_of, pod=pod, requests=group.requests)
         return AccountSeen(as_of, seen)
 

@@ -20,8 +20,6 @@ from dispatcher.stages import auditing, watching
 
 READ_PATIENCE = timedelta(seconds=30)
 """How long a pod that has ended waits for its group's own times to be read; its address waits with it."""
-REFUSED = "ProviderFailed"
-"""The reason of a pod that was never asked for again after ACI had refused its group."""
 
 WHOLE_SECONDS = timedelta(seconds=1)
 """By how much a time of Kubernetes may be too early: it is cut to the second."""
@@ -35,24 +33,31 @@ async def account(memory: Memory, ports: Ports) -> None:
     paid = [name for name in sorted(memory.dirty) if name in entries and entries[name].paid]
     for name in paid:
         _note(memory, name, memory.sight(name), now)
-    await auditing.look(memory, ports, _unread(memory))
+    unread = _unread(memory)
+    await auditing.look(memory, ports, unread)
     seen = memory.account_seen
-    for name in [name for name in paid if not entries[name].money_settled]:
+    told = {name for uid, name in unread.items() if seen is not None and _has_stopped(seen, uid)}
+    for name in [name for name in sorted({*paid, *told}) if not entries[name].money_settled]:
         _charge(memory, ports, name, memory.sight(name), seen, now)
         if ports.clock_fault() is None:
             _lower(memory, name, memory.sight(name), now)
         _settle(memory, ports, name, memory.sight(name), seen, now)
 
 
-def _unread(memory: Memory) -> set[str]:
-    """Pods that are over, as far as known, and not charged yet: the times of their groups are wanted."""
+def _unread(memory: Memory) -> dict[str, str]:
+    """Pods that are over, as far as known, and not charged yet, with their Jobs: their groups' times are wanted."""
     return {
-        uid
+        uid: entry.name
         for entry in memory.draft.entries.values()
         if entry.paid and not entry.money_settled
         for uid, note in entry.pods.items()
         if not note.charged and (note.ended_at or note.gone_at)
     }
+
+
+def _has_stopped(seen: AccountSeen, uid: str) -> bool:
+    group = seen.groups.get(uid)
+    return group is not None and group.stopped_at is not None
 
 
 async def _look_for_unseen(memory: Memory, ports: Ports) -> None:
@@ -153,7 +158,6 @@ def _charge(
             cost = memory.draft.charge(name, uid, billed.start, billed.end, estimated=billed.estimated)
             if uid not in memory.draft.entries[name].pods:
                 sight.dropped.add(uid)  # gone already, so that the ledger has dropped it at once
-            memory.no_group.discard(uid)
             ports.events.emit("pod.charged", job=name, pod=uid, cost_usd=str(cost), estimated=billed.estimated)
 
 
@@ -180,35 +184,23 @@ def _billed(
     """When the pod's group was billed, once it has stopped; None: not known to have stopped yet."""
     note = entry.pods[uid]
     if seen is not None:
-        told = _as_told(memory, note, uid, pod, seen)
+        told = _as_told(note, uid, seen)
         if told is not None or not _given_up(memory, note, uid, seen, now):
             return told
     return _bound(entry, note, pod, now)
 
 
-def _as_told(memory: Memory, note: PodNote, uid: str, pod: PodSeen | None, seen: AccountSeen) -> _Billed | None:
+def _as_told(note: PodNote, uid: str, seen: AccountSeen) -> _Billed | None:
     """What ACI says of it; None: not that it has stopped."""
     group = seen.groups.get(uid)
     if group is not None:
         if group.stopped_at is None:
             return None
-        memory.no_group.discard(uid)
         return _Billed(group.started_at or group.stopped_at, group.stopped_at, estimated=False)
-    if note.gone_at is None:
-        if note.ended_at is not None and seen.as_of >= note.ended_at and pod is not None and _was_refused(pod):
-            memory.no_group.add(uid)
+    if note.gone_at is None or seen.as_of < note.gone_at:
         return None
-    if seen.as_of < note.gone_at:
-        return None
-    if uid in memory.no_group:
-        # Refused, and no group of it was there afterwards, neither before it went nor since: none ever was.
-        return _Billed(note.gone_at, note.gone_at, estimated=False)
     # Never billed, or gone before we looked: it has stopped by then, at the latest.
     return _Billed(note.created_at, seen.as_of + CLOCK_ERROR)
-
-
-def _was_refused(pod: PodSeen) -> bool:
-    return pod.phase is PodPhase.FAILED and pod.reason == REFUSED and pod.started_at is None
 
 
 def _given_up(memory: Memory, note: PodNote, uid: str, seen: AccountSeen, now: datetime) -> bool:
@@ -295,6 +287,8 @@ def is_read(memory: Memory, entry: Entry, pod: PodSeen, now: datetime) -> bool:
         return True
     if now >= max(note.ended_at, memory.took_over_at) + READ_PATIENCE:
         return True
+    if _has_stopped(seen, pod.uid):
+        return False  # its times are there: they are charged before anything else
     # A group that is not there has no times; one that runs on after its pod has failed must be stopped first.
     missing = pod.uid not in seen.groups
     return (missing or pod.phase is PodPhase.FAILED) and _was_looked_at(seen, pod.uid, note.ended_at)

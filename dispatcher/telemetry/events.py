@@ -35,11 +35,15 @@ _LEVELS = {
     "budget.topped_up": "info",
     "circuit.opened": "warning",
     "circuit.closed": "info",
+    "account.not_read": "warning",
+    "account.read_again": "info",
+    "group.leaked": "warning",
     "item.dead_lettered": "warning",
     "item.rejected": "warning",
     "item.retried": "info",
     "job.refused": "warning",
     "job.suspended": "warning",
+    "leak.resolved": "info",
     "takeover.finished": "info",
 }
 """How loud each event is in the log; one that is not named here is told at debug, since the event log has it anyway."""

@@ -48,6 +48,10 @@ class Metrics:
             "budget_usd", "Dollars of a budget's present window: limit, spent, reserved.", "budget", "owner", "kind"
         )
         self._addresses = gauge("subnet_addresses", "Addresses of the virtual node's subnet: usable, in_use.", "kind")
+        self._leaked = gauge("leaked_groups", "Container groups that bill on without a pod.")
+        self._leak_cost = counter(
+            "leak_cost_usd", "Dollars that groups without a pod were charged, once each has ended."
+        )
         self._circuit = gauge("circuit_open", "1 while the virtual node is left alone after failures of its own.")
         self._nodes_wanted = gauge("nodes_wanted", "Nodes that the work deserves, where an autoscaler is to follow it.")
         self._queue_wait = self._histogram(
@@ -69,6 +73,7 @@ class Metrics:
             "outcome.given_up": lambda *_: self._outcomes.labels("given_up").inc(),
             "attempt.closed": self._on_closed,
             "ledger.written": self._on_ledger,
+            "leak.resolved": lambda _, facts: self._leak_cost.inc(max(0.0, float(facts.get("cost_usd") or 0))),
             "circuit.opened": lambda *_: self._circuit.set(1),
             "circuit.closed": lambda *_: self._circuit.set(0),
             "alarm.raised": lambda *_: self._alarms.inc(),
@@ -139,6 +144,7 @@ class Metrics:
         for kind, fact in (("usable", "addresses_usable"), ("in_use", "addresses_in_use")):
             if facts.get(fact) is not None:
                 self._addresses.labels(kind).set(float(facts[fact]))
+        self._leaked.set(sum(1 for leak in facts.get("leaks", ()) if leak.get("bills")))
         for account in facts.get("accounts", ()):
             start, end = account.get("window") or ("", "")
             if start <= to_text(at) < end:

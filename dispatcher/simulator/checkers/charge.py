@@ -1,7 +1,7 @@
 """Law 3, charge. In the end each Job was charged at least what ACI billed for it; exactly that where ACI can be read.
 
 Exactly is asked of each pod that was charged from its group's own times, whatever went wrong; and of whole Jobs where
-nothing did and ACI showed each group as stopped before its pod was taken away. A group that bills on beyond what was
+nothing did and each group stopped with its pod, so that its times could be read. A group that bills on beyond what was
 assumed of it is charged too, for as long as ACI showed it to somebody, where no process died or stalled meanwhile.
 """
 
@@ -99,4 +99,4 @@ class ChargedInFull(Law):
         scenario = self.world.scenario
         if not scenario.with_account or scenario.faults.rates:
             return False
-        return all(group.shown_stopped for group in of_job)
+        return all(group.ended_with_pod for group in of_job)
