@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from dispatcher.core.ledger import Ledger, Tokens
 from dispatcher.core.observations import NodeHeadroom
 from dispatcher.core.policy import Policy, VirtualNodePolicy
 from dispatcher.core.pricing import Rates
+from dispatcher.core.profiles import VIRTUAL_NODE_V1
 from dispatcher.core.routing import Demand, Room
 from dispatcher.core.units import NO_MONEY, Money
 from dispatcher.core.verdicts import Held, HoldReason, Placed, Why
@@ -335,3 +337,40 @@ def test_a_load_that_nobody_has_fixed_shrinks_to_what_a_budget_has_room_for() ->
     poor = a_room(a_policy(task, virtual_node=node, budgets=(budget,))).route(a_demand(8, task))
     assert isinstance(poor, Placed)
     assert (poor.items_per_pod, poor.items_max) == (2, 2)
+
+
+# --- retries inside a Job on the virtual node ---
+
+RETRYING = VirtualNodePolicy(profile=replace(VIRTUAL_NODE_V1, name="retries", retries_in_job=True))
+
+
+def placed_there(count: int = 4, allowance: int = 3, behind: int = 0, **place: Any) -> Placed:
+    task = a_task(placements=VIRTUAL_ONLY)
+    policy = a_policy(task, virtual_node=replace(RETRYING, **place))
+    room = Room(policy, a_ledger(), NodeSpace(NOTHING, policy.node_pool, 0), Circuit(), {}, ledger_full=False, now=NOW)
+    verdict = room.route(Demand(task, "acme", count, NOW - HOUR, allowance_left=allowance, behind=behind))
+    assert isinstance(verdict, Placed)
+    return verdict
+
+
+def test_where_the_place_has_its_job_controller_retry_the_job_has_what_is_left_of_the_allowance() -> None:
+    for allowance in (0, 1, 3):
+        assert placed_there(allowance=allowance).shape.backoff_limit_per_index == allowance
+
+
+def test_every_retry_is_set_aside_as_a_group_of_its_own_with_a_start_of_its_own() -> None:
+    once, thrice = placed_there(allowance=0), placed_there(allowance=2)
+    assert thrice.shape.pods_max == 3 * once.shape.pods_max
+    task = a_task()
+    assert thrice.shape.deadline >= 3 * (task.start_deadline + task.item_timeout)
+    assert thrice.cost_max > once.cost_max * 2
+
+
+def test_retries_take_no_room_from_what_waits_and_what_the_job_does_not_retry_comes_back() -> None:
+    assert placed_there(groups_max=11).shape.backoff_limit_per_index == 1
+    assert placed_there(groups_max=11, behind=4).shape.backoff_limit_per_index == 0
+    assert placed_there(groups_max=4).shape.completions == 4
+
+
+def test_the_add_on_has_no_retries_in_a_job_whatever_is_left() -> None:
+    assert placed_there(profile=VIRTUAL_NODE_V1).shape.backoff_limit_per_index == 0
