@@ -130,6 +130,8 @@ async def by_single_jobs(world: World, items: int) -> Run:
             await each(items, create)
 
             async def count() -> int:
+                if watching.done():
+                    watching.result()
                 return complete
 
             await followed("one Job for each item", items, count, every=0.05)

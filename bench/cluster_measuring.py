@@ -60,17 +60,23 @@ async def watched(session: aiohttp.ClientSession, path: str) -> AsyncGenerator[t
     """The events of a collection from now on: first one that says that the watch stands."""
     async with session.get(path, params={"limit": "1"}) as response:
         version = (await response.json())["metadata"]["resourceVersion"]
-    query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "3600"}
-    timeout = aiohttp.ClientTimeout(total=None)
-    async with session.get(path, params=query, timeout=timeout) as response:
-        response.raise_for_status()
-        yield "STANDS", {}
-        rest = b""
-        async for chunk in response.content.iter_any():
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
-                event = json.loads(line)
-                yield event["type"], event["object"]
+    timeout, stands = aiohttp.ClientTimeout(total=None), False
+    while True:  # the API server ends the watch of one that reads slowly, as this process does while it creates
+        query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "3600"}
+        async with session.get(path, params=query, timeout=timeout) as response:
+            response.raise_for_status()
+            if not stands:
+                stands = True
+                yield "STANDS", {}
+            rest = b""
+            async for chunk in response.content.iter_any():
+                *whole, rest = (rest + chunk).split(b"\n")
+                for line in whole:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise RuntimeError(f"watch {path}: {event['object'].get('message')}")
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    yield event["type"], event["object"]
 
 
 async def each(count: int, act: Callable[[int], Awaitable[None]]) -> None:
