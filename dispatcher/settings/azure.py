@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -49,7 +50,7 @@ class AzureSettings(Section):
 
     @model_validator(mode="after")
     def _tokens_stay_secret(self) -> Self:
-        host = self.endpoint.removeprefix("http://")
-        if host != self.endpoint and not host.startswith(("127.0.0.1", "localhost", "[::1]")):
+        parts = urlsplit(self.endpoint)
+        if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
             raise ValueError("names an endpoint to which tokens would go unencrypted; write https://")
         return self
