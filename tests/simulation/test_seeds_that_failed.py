@@ -15,6 +15,7 @@ import pytest
 from dispatcher.core.attempts import Sighting
 from dispatcher.core.ledger import Draft, Entry
 from dispatcher.core.observations import AccountSeen
+from dispatcher.core.policy import Policy
 from dispatcher.core.units import Money
 from dispatcher.memory import Memory
 from dispatcher.ports import Answer, Ports
@@ -100,9 +101,9 @@ def test_a_retrys_record_that_was_created_once_more_came_to_life_again() -> None
 
 
 def test_a_record_and_a_job_that_landed_late_made_a_second_live_job() -> None:
-    async def clear(memory: Memory, ports: Ports, entry: Entry) -> None:
+    async def clear(memory: Memory, ports: Ports, policy: Policy, entry: Entry) -> None:
         memory.sight(entry.name).answered = True
-        await right(memory, ports, entry)
+        await right(memory, ports, policy, entry)
 
     right = closing._clear
     faults = {Fault.LATE_ACT: 0.12, Fault.TWO_LEADERS: 0.2}
