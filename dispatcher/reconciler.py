@@ -17,7 +17,7 @@ from dispatcher.core.attempts import Attempt, Stage
 from dispatcher.core.baseline import MILLI, Wanted
 from dispatcher.core.experience import Experience
 from dispatcher.core.history import History
-from dispatcher.core.plan import HeldRetry, Hold, Plan, Snapshot, plan_cycle, seen_in
+from dispatcher.core.plan import HeldRetry, Hold, Plan, Snapshot, plan_cycle, seen_in, share
 from dispatcher.core.policy import Policy
 from dispatcher.core.rehearsal import Rehearsal, rehearse
 from dispatcher.core.retries import own_allowance_left
@@ -173,6 +173,7 @@ class Reconciler:
         """What the plan is made from: everything seen and accepted so far, with this cycle's changes of the ledger."""
         active: Counter[str] = Counter()
         of_tenant: Counter[str] = Counter()
+        shares: Counter[str] = Counter()
         starting: list[tuple[Resources, int]] = []
         on_nodes: Counter[str] = Counter()
         for name, entry in memory.draft.entries.items():
@@ -182,6 +183,8 @@ class Reconciler:
             pods = min(entry.shape.parallelism, max(0, entry.shape.completions - load.ended))
             active[entry.task] += pods
             of_tenant[entry.tenant] += pods
+            if entry.task in self._policy.tasks:
+                shares[entry.tenant] += share(self._policy, self._policy.tasks[entry.task], pods)
             if entry.placement is Placement.NODE_POOL and entry.task in self._policy.tasks:
                 starting.append((self._policy.tasks[entry.task].requests, max(0, pods - load.placed)))
                 on_nodes[entry.task] += pods
@@ -193,6 +196,7 @@ class Reconciler:
             starting=starting,
             active=active,
             active_of_tenant=of_tenant,
+            share_of_tenant=shares,
             served=memory.served,
             node_pods=on_nodes.total(),
             on_nodes=on_nodes,

@@ -23,11 +23,12 @@ from dispatcher.core.experience import Experience, Seen
 from dispatcher.core.ledger import Ledger
 from dispatcher.core.observations import NodeHeadroom
 from dispatcher.core.outlook import Outlook
-from dispatcher.core.policy import Policy
+from dispatcher.core.policy import Policy, ShareBy
+from dispatcher.core.pricing import Rates, group_rate
 from dispatcher.core.routing import Demand, Room
 from dispatcher.core.units import Resources
 from dispatcher.core.verdicts import Held, HoldReason, Placed, Rejected
-from dispatcher.core.work import WorkItem
+from dispatcher.core.work import Task, WorkItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Snapshot:
     active: Mapping[str, int] = field(default_factory=dict)
     """Pods in flight, by task."""
     active_of_tenant: Mapping[str, int] = field(default_factory=dict)
+    share_of_tenant: Mapping[str, int] = field(default_factory=dict)
+    """What each tenant has in flight, counted as shares are: see :func:`share`."""
     served: Mapping[str, int] = field(default_factory=dict)
     """What each tenant was served so far, by its weight: who has had less is next. See :func:`after_service`."""
     node_pods: int = 0
@@ -195,8 +198,16 @@ SERVICE_UNIT = 1000
 """One pod of a tenant with weight 1."""
 
 
+def share(policy: Policy, task: Task, pods: int) -> int:
+    """What so many pods of a task count in a tenant's share: their number, or what they would cost a second."""
+    if policy.share_by is ShareBy.PODS:
+        return pods
+    rates = policy.virtual_node.rates if policy.virtual_node is not None else Rates()
+    return group_rate(task.requests, rates).picos * pods
+
+
 def after_service(served: Mapping[str, int], waiting: Collection[str], tenant: str, pods: int, weight: int) -> int:
-    """What a tenant counts as served once it got so many pods.
+    """What a tenant counts as served once it got so many pods, or so much of what shares are counted in.
 
     One that comes new, or comes back, starts level with the least served of those that wait: it gets its turn soon and
     has no claim on the past.
@@ -216,12 +227,13 @@ class _Planner:
         self._policy = policy
         self._room = room
         self._now = now
+        self._of_tenant = Counter(snapshot.active_of_tenant)
         self.launches: list[Launch] = []
         self.holds: list[Hold] = []
         self.rejections: list[Rejection] = []
 
     def consider_retries(self) -> None:
-        for retry in sorted(self._snapshot.retries, key=lambda retry: (-retry.priority, retry.waiting_since)):
+        for retry in sorted(self._snapshot.retries, key=self._retry_turn):
             verdict, considered = self._retry_verdict(retry)
             of = (retry.task, retry.tenant, retry.priority)
             if isinstance(verdict, Placed):
@@ -234,9 +246,13 @@ class _Planner:
             return Held(HoldReason.RETRY_DELAY, retry.not_before), None
         if self._full:
             return Held(HoldReason.LAUNCHES_PER_CYCLE), None
+        left = self._left_of_tenant(retry.tenant)
+        if isinstance(left, Held):
+            return left, None
         demand = Demand(
             task=self._policy.tasks[retry.task],
             tenant=retry.tenant,
+            pods_max=left,
             count=retry.count,
             waiting_since=retry.waiting_since,
             whole=True,
@@ -247,7 +263,28 @@ class _Planner:
 
     def _judged(self, demand: Demand) -> _Judged:
         considered = self._room.look(demand)  # before: a verdict that places it uses the room up
-        return self._room.route(demand), considered
+        verdict = self._room.route(demand)
+        if isinstance(verdict, Placed):
+            self._of_tenant[demand.tenant] += verdict.shape.parallelism
+        return verdict, considered
+
+    def _left_of_tenant(self, tenant: str) -> int | Held | None:
+        """How many more pods the tenant may have in flight (None: any number); or that it may have none."""
+        most = self._policy.tenant_pods_max.get(tenant)
+        if most is None:
+            return None
+        in_flight = self._of_tenant[tenant]
+        if in_flight >= most:
+            return Held(HoldReason.TENANT_PARALLELISM, detail=f"{in_flight} pods of {tenant} in flight, {most} allowed")
+        return most - in_flight
+
+    def _aged(self, priority: int, since: datetime) -> int:
+        """The priority, and one for every so long that it has waited: no priority starves another for ever."""
+        ageing = self._policy.priority_ageing
+        return priority if not ageing else priority + max(timedelta(0), self._now - since) // ageing
+
+    def _retry_turn(self, retry: HeldRetry) -> tuple[int, datetime]:
+        return (-self._aged(retry.priority, retry.waiting_since), retry.waiting_since)
 
     @property
     def _full(self) -> bool:
@@ -265,15 +302,18 @@ class _Planner:
                     del waiting[key]
 
     def _turn(self, lane: Lane) -> tuple[int, float, int, str, str]:
-        """Highest priority first, then who has the least in flight for its weight, then who was served least.
+        """Highest priority first, aged; then who has the least in flight for its weight, then who was served least.
 
         In flight alone is not enough: where room for one pod frees at a time nobody has anything in flight, and the
         tenant whose name comes first would always go first.
         """
         weight = self._policy.tenant_weights.get(lane.key.tenant, 1)
-        share = self._snapshot.active_of_tenant.get(lane.key.tenant, 0) / weight
+        in_flight = self._snapshot.share_of_tenant or self._snapshot.active_of_tenant
+        has = in_flight.get(lane.key.tenant, 0) / weight
+        oldest = next(iter(lane.items.values()), None)
+        priority = lane.key.priority if oldest is None else self._aged(lane.key.priority, oldest.received_at)
         served = self._snapshot.served.get(lane.key.tenant, 0)
-        return (-lane.key.priority, share, served, lane.key.tenant, lane.key.task)
+        return (-priority, has, served, lane.key.tenant, lane.key.task)
 
     def _consider(self, lane: Lane, taken: int) -> int:
         """Launches the lane's next batch if it may, or rejects it; how many items that took."""
@@ -300,9 +340,13 @@ class _Planner:
             return Held(HoldReason.LINGER, oldest.received_at + task.linger), None
         if self._full:
             return Held(HoldReason.LAUNCHES_PER_CYCLE), None
+        left = self._left_of_tenant(key.tenant)
+        if isinstance(left, Held):
+            return left, None
         demand = Demand(
             task=task,
             tenant=key.tenant,
+            pods_max=left,
             count=len(items),
             waiting_since=oldest.received_at,
             allowance_left=task.backoff_limit,

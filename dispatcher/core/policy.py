@@ -123,6 +123,14 @@ class CircuitPolicy:
     """It doubles from the one to the other while probes fail."""
 
 
+class ShareBy(StrEnum):
+    """What a tenant's share is counted in."""
+
+    PODS = "pods"
+    COST = "cost"
+    """What its pods would cost a second on the virtual node, wherever they run: a large pod counts for more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Everything that a plan is made under."""
@@ -156,6 +164,13 @@ class Policy:
     """How long, after a pod that carries several items has ended, a report of it may still be on its way."""
     reports_to: ReportsTo | None = None
     """How such pods reach the report queue; None: no task has any."""
+    share_by: ShareBy = ShareBy.PODS
+    """What shares between tenants are counted in."""
+    priority_ageing: timedelta | None = timedelta(minutes=10)
+    """For every so long that the oldest of a lane has waited it counts as one priority higher, so that no priority
+    starves; None: priorities are absolute."""
+    tenant_pods_max: Mapping[str, int] = field(default_factory=dict)
+    """Most pods of a tenant in flight, all its tasks together; as many as fit where none is named."""
     tenant_weights: Mapping[str, int] = field(default_factory=dict)
     """Shares between tenants when there is not room for all; 1 where none is named."""
 

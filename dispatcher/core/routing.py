@@ -45,6 +45,8 @@ class Demand:
     """A retry goes as the record has it: all its items in one Job."""
     may_spill_at_once: bool = False
     """It has waited before: spill_after does not start again."""
+    pods_max: int | None = None
+    """So many pods of it at once at most; None: as many as its task may."""
     allowance_left: int = 0
     """Failures of its own that its most tried item may still have."""
     items: Sequence[WorkItem] = ()
@@ -208,6 +210,8 @@ class Room:
             return Held(HoldReason.CLOCKS_APART, detail=self._clock_fault)
         task = demand.task
         parallelism = task.parallelism_max - self._active[task.name]
+        if demand.pods_max is not None:
+            parallelism = min(parallelism, demand.pods_max)
         if parallelism <= 0:
             return Held(HoldReason.TASK_PARALLELISM, detail=f"{self._active[task.name]} pods of {task.name} in flight")
         exhausted = self._exhausted(demand)

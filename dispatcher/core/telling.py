@@ -157,6 +157,11 @@ def _hold_words(
             ],
             ["One of them ends; or `parallelism_max` of the task is raised."],
         )
+    if reason is HoldReason.TENANT_PARALLELISM:
+        return (
+            [f"The tenant has as many pods in flight as it may: {verdict.detail}."],
+            ["One of them ends; or its bound in `fairness.tenant_pods_max` is raised."],
+        )
     if reason is HoldReason.NODE_HEADROOM:
         elsewhere = " It may run nowhere else." if Placement.VIRTUAL_NODE not in task.placements else ""
         there_is_none = " There is no virtual node." if not elsewhere and policy.virtual_node is None else ""

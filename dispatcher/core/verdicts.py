@@ -22,6 +22,8 @@ class HoldReason(StrEnum):
     """A small batch waits a moment for company, or a full one for more room, while its task has work in flight."""
     TASK_PARALLELISM = "task_parallelism"
     """The task runs as many pods as it may."""
+    TENANT_PARALLELISM = "tenant_parallelism"
+    """The tenant has as many pods in flight as it may."""
     NODE_HEADROOM = "node_headroom"
     """No node has room, and the task may run nowhere else (or there is nowhere else)."""
     WAITING_TO_SPILL = "waiting_to_spill"

@@ -25,6 +25,7 @@ from dispatcher.core.policy import (
     GuardPolicy,
     NodePoolPolicy,
     Policy,
+    ShareBy,
     VirtualNodePolicy,
 )
 from dispatcher.core.pricing import NodePrice, Rates
@@ -420,6 +421,17 @@ class BudgetSettings(Section):
         )
 
 
+class FairnessSettings(Section):
+    """Who goes first where there is not room for all; the weights of tenants are `tenant_weights`."""
+
+    share_by: ShareBy = _POLICY.share_by
+    """What shares are counted in: `pods`, or `cost` (what pods would cost a second: large ones count for more)."""
+    priority_ageing: Duration = Field(default=_POLICY.priority_ageing or parse_duration("0s"), examples=["10m"])
+    """For every so long that work has waited it counts as one priority higher; `0s`: priorities are absolute."""
+    tenant_pods_max: dict[str, PositiveCount] = Field(default_factory=dict, examples=["{acme: 20}"])
+    """Most pods of a tenant in flight, all its tasks together; a tenant that is not named has no bound."""
+
+
 class CircuitSettings(Section):
     """When the virtual node is left alone after failures of its own."""
 
@@ -577,6 +589,7 @@ class Settings(BaseSettings):
     guard: GuardSettings = GuardSettings()
     retry: RetrySettings = RetrySettings()
     timing: TimingSettings = TimingSettings()
+    fairness: FairnessSettings = FairnessSettings()
     tenant_weights: dict[str, PositiveCount] = Field(default_factory=dict, examples=["{default: 1}"])
     local: LocalSettings = LocalSettings()
     tasks: tuple[TaskSettings, ...] = Field(min_length=1, examples=["[{name: report, ...}]"])
@@ -615,5 +628,8 @@ class Settings(BaseSettings):
             report_grace=self.reports.grace,
             reports_to=ReportsTo(secret=self.reports.secret) if self.reports.queue else None,
             launches_per_cycle_max=self.timing.launches_per_cycle_max,
+            share_by=self.fairness.share_by,
+            priority_ageing=self.fairness.priority_ageing or None,
+            tenant_pods_max=dict(self.fairness.tenant_pods_max),
             tenant_weights=dict(self.tenant_weights),
         )

@@ -150,6 +150,9 @@ def draw(seed: int, *, fault_cycles: int = 120) -> Scenario:
     hasty = apart.random() < 0.15
     senders = Random(f"{seed} senders")
     policy = replace(policy, reply_hold_max=timedelta(seconds=senders.choice((30, 120, 600))))
+    fairness = Random(f"{seed} fairness")
+    if fairness.random() < 0.2:
+        policy = replace(policy, tenant_pods_max={"red": fairness.randint(1, 3)})
     region = Random(f"{seed} region") if Random(f"{seed} full").random() < FULL_REGION_SHARE else None
     if region is not None:
         policy = replace(policy, circuit=replace(policy.circuit, failures=2, cool_down_max=timedelta(seconds=300)))

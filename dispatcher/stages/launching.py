@@ -24,7 +24,7 @@ from dispatcher.core.jobs import (
 )
 from dispatcher.core.ledger import Entry, NoRoom
 from dispatcher.core.observations import JobSeen
-from dispatcher.core.plan import Launch, Plan, after_service
+from dispatcher.core.plan import Launch, Plan, after_service, share
 from dispatcher.core.policy import Policy
 from dispatcher.core.pricing import group_rate
 from dispatcher.core.records import Record, Ruling
@@ -173,9 +173,8 @@ def _claimed(memory: Memory, ports: Ports, policy: Policy, tallies: Tallies, ope
     # Who waits for nothing has no claim on the past either: when it comes back it starts level.
     memory.served = {who: much for who, much in memory.served.items() if who in waiting or who == wanted.tenant}
     weight = policy.tenant_weights.get(wanted.tenant, 1)
-    memory.served[wanted.tenant] = after_service(
-        memory.served, waiting, wanted.tenant, placed.shape.completions, weight
-    )
+    got = share(policy, policy.tasks[wanted.task], placed.shape.completions)
+    memory.served[wanted.tenant] = after_service(memory.served, waiting, wanted.tenant, got, weight)
     if placed.where is Placement.VIRTUAL_NODE and memory.circuit.is_open:
         memory.probes.add(attempt.name)
         memory.circuit = memory.circuit.probed(ports.clock.now())

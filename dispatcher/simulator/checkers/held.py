@@ -22,6 +22,7 @@ TURNS_MAX = 16
 UNEXPLAINED_MAX = 5
 """A launch whose record could not be written leaves its items where they were, without a hold, for that cycle."""
 _OWN = {
+    HoldReason.TENANT_PARALLELISM,
     HoldReason.BUDGET_EXHAUSTED,
     HoldReason.LINGER,
     HoldReason.WAITING_TO_SPILL,

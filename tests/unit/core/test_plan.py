@@ -117,7 +117,7 @@ def test_retries_go_before_new_work_and_the_longest_waiting_first() -> None:
     old = a_retry(name="burst-old-2", waiting_since=NOW - HOUR)
     urgent = a_retry(name="burst-urgent-2", waiting_since=NOW - MINUTE, priority=1)
     snapshot = a_snapshot(items(1), retries=(young, old, urgent), headroom=ROOMY)
-    plan = plan_cycle(snapshot, a_policy(), NOW)
+    plan = plan_cycle(snapshot, a_policy(priority_ageing=None), NOW)
     assert [launch.retry for launch in plan.launches] == ["burst-urgent-2", "burst-old-2", "burst-young-2", None]
 
 
