@@ -71,7 +71,7 @@ class PlanIsBounded(Law):
     def _applied(self, snapshot: Snapshot, plan: Plan, policy: Policy, now: datetime) -> Snapshot:
         draft = Draft(snapshot.ledger, policy.budgets, policy.virtual_node.release_hold)  # type: ignore[union-attr]
         active, starting, node_pods = Counter(snapshot.active), list(snapshot.starting), snapshot.node_pods
-        on_nodes = Counter(snapshot.on_nodes)
+        on_nodes, of_tenant = Counter(snapshot.on_nodes), Counter(snapshot.active_of_tenant)
         taken: Counter[tuple[str, str, int]] = Counter()
         retried = set()
         for number, launch in enumerate(plan.launches):
@@ -81,6 +81,10 @@ class PlanIsBounded(Law):
                 raise self.broken(f"a plan beyond an account: {no_room}") from None
             shape = launch.placed.shape
             active[launch.task] += shape.parallelism
+            of_tenant[launch.tenant] += shape.parallelism
+            most = policy.tenant_pods_max.get(launch.tenant)
+            if most is not None and of_tenant[launch.tenant] > most:
+                raise self.broken(f"{of_tenant[launch.tenant]} pods of {launch.tenant} planned, {most} allowed")
             if launch.placed.where is Placement.NODE_POOL:
                 starting.append((policy.tasks[launch.task].requests, shape.parallelism))
                 node_pods += shape.parallelism
@@ -102,6 +106,7 @@ class PlanIsBounded(Law):
             ledger=draft.peek(),
             starting=starting,
             active=active,
+            active_of_tenant=of_tenant,
             node_pods=node_pods,
             on_nodes=on_nodes,
             circuit=circuit,
