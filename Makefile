@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo e2e-demo run testbed testbed-binary record-aci verdicts test test-fast lint types simulate conformance faults test-ha test-crash test-faults-api bench bench-cluster policies chart-schema lock
+.PHONY: help install demo e2e-demo run testbed testbed-binary record-aci verdicts brief-job faults-aci test test-fast lint types simulate conformance faults test-ha test-crash test-faults-api bench bench-cluster policies chart-schema lock
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
@@ -43,6 +43,13 @@ record-aci: $(STAMP) testbed-binary ## Record anew what the real connector makes
 
 verdicts: testbed-binary ## Each of 48 pod templates on the real connector, beside its verdicts; three minutes (TEMPLATE= WRITE=1)
 	@$(BIN)/python -m tests.verdicts $(if $(TEMPLATE),--template $(TEMPLATE)) $(if $(WRITE),--write)
+
+brief-job: testbed-binary ## The Job that goes around as an example, refused, and the same work as a task, done; five minutes (WRITE=1)
+	@$(BIN)/python -m tests.e2e.brief_job $(if $(WRITE),--write)
+
+faults-aci: testbed-binary ## Every fault of ACI during a burst, on the real connector; ten minutes (FAULT="no capacity" ITEMS= JOBS=3 WRITE=1)
+	@$(BIN)/python -m tests.aci_faults $(if $(FAULT),--fault "$(FAULT)") $(if $(ITEMS),--items $(ITEMS)) \
+	    $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
 
 test: $(STAMP) lint types testbed-binary ## Everything: lint, types, all tests, branch coverage of the core
 	@$(BIN)/pytest -n 2 --dist worksteal --cov --cov-branch --cov-report=term

@@ -225,7 +225,7 @@ def _bound(entry: Entry, note: PodNote, pod: PodSeen | None, now: datetime) -> _
         return None
     if pod is not None and pod.phase is PodPhase.SUCCEEDED:
         # Its own word counts, and the last one: it may have been seen as failed before.
-        return _Billed(note.created_at, max(ended, pod.finished_at or ended))
+        return _Billed(note.created_at, max(ended, pod.finished_at or ended) + WHOLE_SECONDS)
     if note.ended_at is None:
         ended += CLOCK_ERROR  # by our clock, which may be behind the bill's
     # "Failed" does not prove that the group has stopped: it may run on for as long as the tail.

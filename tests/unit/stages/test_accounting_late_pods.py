@@ -11,6 +11,7 @@ from typing import Any
 
 from dispatcher.core.ledger import Draft
 from dispatcher.core.observations import ClusterSeen, JobCondition, PodPhase, PodSeen
+from dispatcher.core.pricing import cost_of
 from dispatcher.memory import Memory
 from dispatcher.ports import Ports
 from dispatcher.stages.accounting import account
@@ -82,3 +83,13 @@ async def test_nothing_is_listed_where_every_pod_was_seen() -> None:
     memory, world = memory_of(*two_pods()), World()
     await account(memory, world.ports())
     assert world.lists == 0
+
+
+async def test_a_pod_is_charged_to_the_end_of_the_second_in_which_it_ended() -> None:
+    """Kubernetes tells whole seconds and cuts off the rest; Azure bills every second that has begun."""
+    pod = a_pod_seen(0, "p0", phase=PodPhase.SUCCEEDED, finished_at=NOW)
+    memory = memory_of(pod)
+    await account(memory, World(pod).ports())
+    entry = memory.draft.entries[JOB]
+    lasted = NOW - pod.created_at + timedelta(seconds=1)
+    assert entry.spent == cost_of(entry.rate, lasted)
