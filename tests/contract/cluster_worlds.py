@@ -235,6 +235,14 @@ async def embedded() -> AsyncIterator[World]:
 # --- the simulator's cluster ------------------------------------------------------------------------------------------
 
 
+def _carries_one(*_: object) -> Run:
+    raise AssertionError("a pod of this contract carries one item")
+
+
+def _reports_nothing(message_id: str, body: bytes) -> None:
+    raise AssertionError(f"a pod of this contract reports nothing, and {message_id} was sent")
+
+
 class SimulatedWorld(World):
     """The simulator's cluster without faults: no code runs, pods do as they were told, time moves on when asked."""
 
@@ -249,6 +257,8 @@ class SimulatedWorld(World):
             store,
             Meter(Rates(), (), timedelta(minutes=3), timedelta(0)),
             self._behave,
+            _carries_one,
+            _reports_nothing,
             (NodeRoom("node-a", Resources(4000, 10**10), 110),),
             Backoff(self.retry_delay, timedelta(minutes=10)),
         )
