@@ -25,6 +25,5 @@ async def test_no_item_is_lost_ends_twice_or_pays_for_what_the_platform_did(
     results = await asyncio.gather(*(run(virtual_node, case, tmp_path / case.name, ITEMS) for case in cases))
     assert {result.case.name: result.verdict.lines for result in results} == dict.fromkeys(SAMPLE, ())
     by_name = {result.case.name: result for result in results}
-    assert by_name["subnet full"].circuit_opened >= 1
     assert by_name["accepted, never provisioned"].platform_retries >= 6
     assert by_name["definition too large"].verdict.dead == 6
