@@ -442,7 +442,7 @@ class Draft:
             self._put(replace(entry, pods={**entry.pods, uid: note}))
 
     def pod_gone(self, name: str, uid: str, at: datetime) -> None:
-        """The pod, and with it its group, is there no more; its address is held a while longer."""
+        """The pod is there no more: its group's delete was asked for by now, and its address is held a while longer."""
         entry = self._entries[name]
         note = entry.pods.get(uid)
         if note is None or note.gone_at is not None:
@@ -450,24 +450,20 @@ class Draft:
         holds = (*(hold for hold in entry.holds if hold[0] > at), (at + self._release_hold, 1))
         if not note.asked_for:
             self._creates = self._creates.add(at)
+        self._deletes = self._deletes.add(at)
         pods = {**entry.pods, uid: replace(note, gone_at=at, asked_for=True)}
         self._put(_without_finished_notes(replace(entry, pods=pods, holds=holds)))
-
-    def pods_deleted(self, count: int, at: datetime) -> None:
-        """So many deletes were sent."""
-        self._deletes = self._deletes.add(at, count)
-        self.changed = True
 
     def pods_unseen(self, name: str, count: int, at: datetime) -> None:
         """So many pods may have come and gone without being seen, now that no more can come.
 
-        Each is charged at its worst when money is settled, has used up a create, and its address is held.
+        Each is charged at its worst when money is settled, has used up a create and a delete, and its address is held.
         """
         entry = self._entries[name]
         count = min(count, entry.may_come)
         if count <= 0:
             return
-        self._creates = self._creates.add(at, count)
+        self._creates, self._deletes = self._creates.add(at, count), self._deletes.add(at, count)
         holds = (*(hold for hold in entry.holds if hold[0] > at), (at + self._release_hold, count))
         self._put(replace(entry, ended=max(entry.ended, entry.noted + count), holds=holds))
 

@@ -93,7 +93,6 @@ def _note(memory: Memory, name: str, sight: Sighting, now: datetime) -> None:
         )
         if not known or news:
             memory.draft.pod_seen(name, pod.uid, pod.created_at, ended, asked_by)
-    _count_deletes(memory, sight, now)
     for uid in sight.gone:
         memory.draft.pod_gone(name, uid, now)
     for uid in sight.pods:
@@ -102,16 +101,6 @@ def _note(memory: Memory, name: str, sight: Sighting, now: datetime) -> None:
     if is_stopped(sight) and memory.draft.entries[name].may_come:
         memory.draft.pods_unseen(name, _unseen(memory.draft.entries[name], sight), now)
         memory.draft.no_more_pods(name)
-
-
-def _count_deletes(memory: Memory, sight: Sighting, now: datetime) -> None:
-    """Every pod that goes has its group deleted, which counts at Azure, whoever deleted it: a Job's deadline, a person,
-    the garbage collector behind a Job. Those that this leader deleted itself are counted already; after a takeover one
-    may be counted twice, which is the safe side."""
-    others = {uid for uid, pod in sight.pods.items() if pod.marked_for_deletion or uid in sight.gone} - sight.deleted
-    if others:
-        memory.draft.pods_deleted(len(others), now)
-        sight.deleted |= others
 
 
 def _unseen(entry: Entry, sight: Sighting) -> int:
@@ -261,6 +250,17 @@ def _last_left(sight: Sighting, entry: Entry) -> datetime:
     """When the last pod left, as far as known."""
     ends = [pod.finished_at for pod in sight.pods.values() if pod.finished_at is not None]
     return max(ends, default=entry.written)
+
+
+def deletes_under_way(memory: Memory) -> int:
+    """How many pods on the virtual node are on their way out, whoever deleted them: a delete of each group may come."""
+    return sum(
+        1
+        for name, entry in memory.ledger.entries.items()
+        if entry.paid and name in memory.sightings
+        for uid, pod in memory.sightings[name].pods.items()
+        if (pod.marked_for_deletion or uid in memory.sightings[name].deleted) and uid not in memory.sightings[name].gone
+    )
 
 
 def finished_pods(memory: Memory, now: datetime) -> list[tuple[str, PodSeen]]:

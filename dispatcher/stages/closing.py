@@ -61,11 +61,11 @@ async def _delete_finished_pods(memory: Memory, ports: Ports, policy: Policy) ->
         return
     now = ports.clock.now()
     finished = accounting.finished_pods(memory, now)
-    allowed = finished[: deletes_left(memory.draft.deletes, policy.virtual_node, now)]
+    left = deletes_left(memory.draft.deletes, policy.virtual_node, now) - accounting.deletes_under_way(memory)
+    allowed = finished[: max(0, left)]
     if not allowed:
         return
     answers = await ports.cluster.delete_pods([ObjectRef(pod.name, pod.uid) for _, pod in allowed])
-    memory.draft.pods_deleted(len(allowed), now)
     for (name, pod), answer in zip(allowed, answers, strict=True):
         if answer in _GONE:
             memory.sightings[name].deleted.add(pod.uid)

@@ -22,7 +22,7 @@ from tests.crash import laws as of_history
 from tests.crash.history import History, a_history
 from tests.e2e.cluster_service import ClusterService, Replica, cluster_service
 from tests.e2e.local_service import QUEUE, enqueue, left_on_queue
-from tests.virtual.laws import PICOS, Sample, Seen, charges_in, succeeded_there
+from tests.virtual.laws import PICOS, Sample, Seen, charges_in, spent_in, succeeded_there
 from tests.virtual.scenario import MUST_DIE, Scenario
 
 SAMPLE_EVERY_SECONDS = 0.5
@@ -66,13 +66,12 @@ class Burst:
         """All of it at once."""
         await enqueue(self.connection, self.scenario.messages())
 
-    async def sample(self, ledger: dict[str, Any] | None) -> None:
+    async def sample(self) -> None:
         """One look at everything. The bill first: what it says must be covered by what is read after it."""
         aci = self.virtual.aci
         bill, statistics = await aci.bill(), await aci.statistics()
-        document = ledger or await self.service.ledger()
+        document = await self.service.ledger()
         reserved = sum(sum(entry["reserved"].values()) for entry in document["entries"].values())
-        spent = sum(account["spent"] for account in document["accounts"].values())
         now = statistics["now"]
         self.samples.append(
             Sample(
@@ -83,7 +82,7 @@ class Burst:
                 (now["creates"][0], now["creates"][1]),
                 (now["deletes"][0], now["deletes"][1]),
                 Decimal(bill["usd"]),
-                Decimal(spent) / PICOS,
+                spent_in(document),
                 Decimal(reserved) / PICOS,
             )
         )
@@ -110,13 +109,12 @@ class Burst:
         alarms = [str(event.get("what")) for event in self.service.events("alarm.raised")]
         versions = self.history.of(self.service.own, self.service.tasks)
         findings = await asyncio.to_thread(of_history.judge, versions, terms, at_broker, alarms)
-        charges, spent = charges_in(versions, self.ledger_name)
         return Seen(
             samples=self.samples,
             bill=await self.virtual.aci.bill(),
             statistics=await self.virtual.aci.statistics(),
-            charges=charges,
-            spent_usd=spent,
+            charges=charges_in(self.service.events("attempt.closed")),
+            spent_usd=spent_in(await self.service.ledger()),
             on_virtual_node=succeeded_there(versions),
             namespace=self.service.tasks,
             seconds=time.monotonic() - self.began,
@@ -154,7 +152,7 @@ async def run(burst: Burst, tell: Telling, meanwhile: Callable[[], Coroutine[Any
     ends, told_at, killed = time.monotonic() + scenario.seconds_max, 0.0, scenario.killed_after is None
     try:
         while time.monotonic() < ends:
-            await burst.sample(None)
+            await burst.sample()
             now = burst.samples[-1]
             if not killed and now.done >= (scenario.killed_after or 0):
                 killed = True
@@ -177,7 +175,7 @@ async def run(burst: Burst, tell: Telling, meanwhile: Callable[[], Coroutine[Any
             tell(f"not over within {scenario.seconds_max:.0f} s; judged as it stands")
         if beside is not None:
             await beside
-        await burst.sample(None)
+        await burst.sample()
         return await burst.seen()
     finally:
         if beside is not None:

@@ -269,12 +269,16 @@ def test_tokens_are_kept_by_the_grain_and_never_counted_too_short() -> None:
     assert tokens.count(NOW + FIVE_MINUTES - SECOND, FIVE_MINUTES) == 1000
 
 
-def test_deletes_have_tokens_of_their_own() -> None:
-    draft = a_draft()
-    draft.pods_deleted(7, NOW)
-    assert draft.deletes.count(NOW, FIVE_MINUTES) == 7
-    assert draft.peek().creates.count(NOW, FIVE_MINUTES) == 0
-    assert draft.changed
+def test_a_delete_counts_from_when_its_pod_was_gone_whoever_deleted_it() -> None:
+    draft = a_draft(an_entry(shape=a_shape(5)))
+    for uid in ("p", "q"):
+        draft.pod_seen("burst-b1-1", uid, NOW, NOW)
+        draft.pod_gone("burst-b1-1", uid, NOW + MINUTE)
+        draft.pod_gone("burst-b1-1", uid, NOW + 2 * MINUTE)
+    assert draft.deletes.count(NOW + 6 * MINUTE - SECOND, FIVE_MINUTES) == 2
+    assert draft.deletes.count(NOW + 6 * MINUTE + 5 * SECOND, FIVE_MINUTES) == 0
+    draft.pods_unseen("burst-b1-1", 3, NOW + 7 * MINUTE)
+    assert draft.deletes.count(NOW + 7 * MINUTE, FIVE_MINUTES) == 3
 
 
 # --- charging ---------------------------------------------------------------------------------------------------------
@@ -539,7 +543,6 @@ def test_a_ledger_is_read_as_it_was_written() -> None:
     draft = charged_draft()
     draft.pod_seen("burst-b1-1", "q", NOW, NOW + MINUTE)
     draft.pod_gone("burst-b1-1", "q", NOW + MINUTE)
-    draft.pods_deleted(3, NOW)
     ledger = draft.finish(NOW)
     assert Ledger.from_document(json.loads(json.dumps(ledger.to_document()))) == ledger
 
@@ -549,10 +552,9 @@ def the_golden_ledger() -> Ledger:
     draft = charged_draft()
     draft.pod_seen("burst-b1-1", "q", NOW, NOW + MINUTE, NOW)
     draft.pod_gone("burst-b1-1", "q", NOW + MINUTE)
-    draft.pods_deleted(3, NOW)
     draft.close("burst-b1-1")
     draft.freeze("an operator must look")
-    return draft.finish(NOW)
+    return replace(draft.finish(NOW), deletes=Tokens().add(NOW, 3))
 
 
 def test_a_ledger_is_written_and_read_as_ever_in_this_format() -> None:
