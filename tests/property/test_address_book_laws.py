@@ -34,6 +34,9 @@ class AddressMachine(RuleBasedStateMachine):
         """Pods that are there and whose group the connector has not asked for yet."""
         self.gone_at: list[datetime] = []
         self.created_at: list[datetime] = []
+        self.told_at: list[datetime] = []
+        """When a create was known to have been, which is never before it was."""
+        self.untold: set[str] = set()
 
     @initialize(policy=some.virtual_nodes)
     def begin(self, policy: VirtualNodePolicy) -> None:
@@ -77,14 +80,18 @@ class AddressMachine(RuleBasedStateMachine):
     @rule(job=jobs, told=st.booleans())
     def ask_for_a_group(self, job: str, told: bool) -> None:
         """The connector comes to it; that it did is seen now, or not before the pod has gone."""
-        for uid in self.waiting.intersection(self.there[job]):
-            self.waiting.discard(uid)
-            self.created_at.append(self.now)
-            if told:
-                draft = self.change()
-                draft.pod_seen(job, uid, self.now, None, self.now)
-                self.write(draft)
+        uid = min(self.waiting.intersection(self.there[job]), default=None)
+        if uid is None:
             return
+        self.waiting.discard(uid)
+        self.created_at.append(self.now)
+        if not told:
+            self.untold.add(uid)
+            return
+        self.told_at.append(self.now)
+        draft = self.change()
+        draft.pod_seen(job, uid, self.now, None, self.now)
+        self.write(draft)
 
     @rule(job=jobs, charged=st.booleans())
     def lose_a_group(self, job: str, charged: bool) -> None:
@@ -93,7 +100,10 @@ class AddressMachine(RuleBasedStateMachine):
             self.gone_at.append(self.now)
             if uid in self.waiting:
                 self.waiting.discard(uid)
+                self.untold.add(uid)
                 self.created_at.append(self.now)
+            if uid in self.untold:
+                self.told_at.append(self.now)
             draft = self.change()
             draft.pod_seen(job, uid, self.now, self.now)
             if charged:
@@ -107,6 +117,7 @@ class AddressMachine(RuleBasedStateMachine):
         missed = min(unseen, self.to_come[job])
         self.to_come[job] = 0
         self.created_at += [self.now] * missed
+        self.told_at += [self.now] * missed
         self.gone_at += [self.now] * missed
         draft = self.change()
         draft.pods_unseen(job, unseen, self.now)
@@ -163,7 +174,7 @@ class AddressMachine(RuleBasedStateMachine):
         ]
         slack, coming = timedelta(seconds=5), sum(each.creates_to_come for each in entries)
         for window, limit in self.limits():
-            made = sum(1 for at in self.created_at if at > self.now - window - slack)
+            made = sum(1 for at in self.told_at if at > self.now - window - slack)
             free.append(limit - made - coming)
         assert count >= max(0, min(free))
 
