@@ -232,7 +232,8 @@ def sample(items: int, seed: int) -> Scenario:
         tail_seconds=6,
         run_seconds=1,
         killed_after=items // 3,
-        on_virtual_node_min=items // 4,
+        spills_only=True,
+        on_virtual_node_min=items * 2 // 3,
         seconds_max=300,
     )
 
