@@ -711,13 +711,15 @@ def _may_still_cost(entry: Entry, window: Window, finished: int, made_at: dateti
 
     The proof is that of the reservation, with what is known by now put in: at any instant at most P pods are active,
     and each group outlives its pod by no more than the tail. Pods that came and were not noted have billed no more than
-    what P pods can have, less what the noted ones did.
+    what P pods can have, less what the noted ones did. Each pod that could come and is not noted may be such a one,
+    also of a Job that has stopped: it came and vanished while nobody watched.
     """
     shape, late = entry.shape, now + CLOCK_ERROR
     gone = max(timedelta(0), now - made_at - CLOCK_ERROR)
     ahead = max(timedelta(0), shape.deadline - gone)
     end = late + ahead
-    billed, known, groups = 0, timedelta(0), entry.may_come
+    unnoted = max(entry.may_come, shape.pods_max - entry.noted)
+    billed, known, groups = 0, timedelta(0), unnoted
     for note in entry.pods.values():
         until = note.ended_at or note.gone_at
         known += max(timedelta(0), (until or now) - note.created_at)
@@ -725,7 +727,7 @@ def _may_still_cost(entry: Entry, window: Window, finished: int, made_at: dateti
             groups += 1
             start, stop = note.created_at - CLOCK_ERROR, (until or now) + CLOCK_ERROR
             billed += whole_seconds(window.overlap(start, stop))
-    if entry.may_come:
+    if unnoted:
         whole = shape.parallelism * (late - made_at)
         billed += whole_seconds(
             min(max(timedelta(0), whole - known), shape.parallelism * window.overlap(made_at, late))

@@ -59,6 +59,16 @@ def test_a_pod_that_was_never_seen_may_have_billed_all_the_time() -> None:
     assert seconds_left(draft, 1) == unseen + ahead + TAIL
 
 
+def test_a_pod_that_came_and_vanished_unseen_keeps_what_it_may_have_cost_when_its_job_has_stopped() -> None:
+    """Found by the simulator under stalled leaders: nobody watched, the Job ended, and nothing was left set aside."""
+    draft = running(1)
+    draft.no_more_pods("burst-b1-1")
+    before = draft.entries["burst-b1-1"].reserved
+    draft.lower("burst-b1-1", 0, NOW - timedelta(seconds=DEADLINE), NOW)
+    (left,) = draft.entries["burst-b1-1"].reserved.values()
+    assert left == min(RATE * (DEADLINE + TAIL), *before.values())
+
+
 def test_a_job_that_has_only_just_begun_keeps_all() -> None:
     draft = running(2, a=PodNote(NOW - 50 * SECOND), b=PodNote(NOW - 50 * SECOND))
     assert seconds_left(draft, 0) == 2 * DEADLINE + 2 * TAIL
