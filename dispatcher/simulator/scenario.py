@@ -185,8 +185,8 @@ def _with_routing(random: Random, policy: Policy, nodes: tuple[NodeRoom, ...]) -
     Work is kept off only where every node takes a pod of it: who waits for nodes must be able to get one.
     """
     tasks = dict(policy.tasks)
-    if random.random() < 0.4:
-        start_by = timedelta(seconds=random.choice((60, 90, 180)))
+    if random.random() < 0.7:
+        start_by = timedelta(seconds=random.choice((90, 180, 600)))
         tasks = {name: replace(task, start_by=start_by) for name, task in tasks.items()}
     if random.random() < 0.2:
         most = random.choice((1, 2, 4))
