@@ -115,11 +115,12 @@ async def _recall(
         if entry is None and was_lost and record.name in jobs:
             entry = _adopted(memory, record, jobs[record.name], ports)
             memory.draft.open(entry)
-        # Where the ledger was lost, an attempt whose Job never came to be is no draft once it was ruled: what its
-        # senders are still to be told stands nowhere else.
-        if entry is None and record.parent is None and not (was_lost and record.rulings):
-            if record.epoch >= memory.ledger.epoch:
-                raise Deposed(f"record {record.name} is a later leader's")
+        is_draft = entry is None and record.parent is None
+        if is_draft and record.epoch >= memory.ledger.epoch:
+            raise Deposed(f"record {record.name} is a later leader's")
+        # What was ruled is no draft, whatever became of its entry: a ledger was lost, maybe long ago. What its senders
+        # are still to be told stands nowhere else.
+        if is_draft and not record.rulings:
             await _forget_draft(memory, ports, stored)
         elif record.name in over:
             memory.give_up_record(record.name, ports.clock.now())
@@ -127,7 +128,7 @@ async def _recall(
             stage = Stage.HELD if entry is None else Stage.RUNNING if record.name in jobs else Stage.OPENED
             carried_on = attempt_name(record.batch, record.attempt + 1) in records
             _claim(memory, stored, record, stage, carried_on=carried_on)
-            memory.attempts[record.name].create_unknown = _may_land(record, stage, was_lost=was_lost)
+            memory.attempts[record.name].create_unknown = _may_land(record, stage, was_lost=was_lost or is_draft)
     for name, entry in list(memory.draft.entries.items()):
         memory.sightings[name] = memory.attempts[name].sight if name in memory.attempts else Sighting()
         if name not in jobs and (entry.job_uid is not None or name not in memory.attempts):

@@ -197,3 +197,8 @@ def test_what_a_sender_was_still_to_be_told_went_with_its_record(seed: int) -> N
 def test_a_stalled_leader_of_a_deleted_ledger_took_the_records_of_the_new_one_for_drafts() -> None:
     found = run_seed(8799)
     assert found.held, f"{found.law}: {found.text}"
+
+
+def test_what_was_ruled_before_a_ledger_was_lost_was_taken_for_a_draft_once_the_loss_was_forgotten() -> None:
+    found = run_seed(114)
+    assert found.held, f"{found.law}: {found.text}"

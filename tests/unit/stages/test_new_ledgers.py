@@ -14,7 +14,7 @@ import pytest
 
 from dispatcher.core.ledger import Ledger
 from dispatcher.core.observations import ClusterSeen
-from dispatcher.core.records import to_annotations, to_data
+from dispatcher.core.records import Ruling, RulingKind, to_annotations, to_data
 from dispatcher.errors import Deposed
 from dispatcher.memory import Memory
 from dispatcher.ports import Answer, ObjectRef, Ports, StoredRecord
@@ -63,8 +63,8 @@ async def _a_leader() -> tuple[Store, Memory]:
     return store, memory
 
 
-def _stored(epoch: int) -> StoredRecord:
-    record = a_record(epoch=epoch)
+def _stored(epoch: int, **changes: Any) -> StoredRecord:
+    record = a_record(epoch=epoch, **changes)
     return StoredRecord(record.name, "uid", "1", to_data(record), to_annotations(record))
 
 
@@ -85,3 +85,11 @@ async def test_the_draft_of_a_leader_before_it_is_still_deleted() -> None:
     store, new = await _a_leader()
     await _recalled_by_a_leader_of(new.ledger.epoch + 1, _stored(new.ledger.epoch), store)
     assert store.deleted == [a_record().name]
+
+
+async def test_what_was_ruled_is_no_draft_although_its_entry_went_with_a_ledger_that_was_lost_long_ago() -> None:
+    """Found by the simulator at seed 114: its senders had not been told yet."""
+    store, new = await _a_leader()
+    ruled = _stored(new.ledger.epoch, rulings={0: Ruling(RulingKind.DEAD)})
+    await _recalled_by_a_leader_of(new.ledger.epoch + 1, ruled, store)
+    assert store.deleted == []
