@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from dispatcher.core.attempts import Sighting
-from dispatcher.core.ledger import Draft, Entry
+from dispatcher.core.ledger import Draft
 from dispatcher.core.observations import AccountSeen
-from dispatcher.core.policy import Policy
 from dispatcher.core.units import Money
 from dispatcher.memory import Memory
 from dispatcher.ports import Answer, Ports
@@ -37,7 +36,7 @@ from dispatcher.simulator.mutations import (
     world_for,
 )
 from dispatcher.simulator.run import run, run_seed
-from dispatcher.stages import accounting, bookkeeping, closing, leading, rejecting, settling, watching
+from dispatcher.stages import accounting, bookkeeping, leading, rejecting, settling
 
 SEEDS_MAX = 400
 
@@ -100,16 +99,6 @@ def test_a_retrys_record_that_was_created_once_more_came_to_life_again() -> None
     _mutation_is_caught("late records live")
 
 
-def test_a_record_and_a_job_that_landed_late_made_a_second_live_job() -> None:
-    async def clear(memory: Memory, ports: Ports, policy: Policy, entry: Entry) -> None:
-        memory.sight(entry.name).answered = True
-        await right(memory, ports, policy, entry)
-
-    right = closing._clear
-    faults = {Fault.LATE_ACT: 0.12, Fault.TWO_LEADERS: 0.2}
-    _caught([(closing, "_clear", clear)], ONE_JOB, SETTLED, seed=460, faults=faults)
-
-
 def test_an_idle_leader_never_heard_that_an_operator_had_lifted_the_freeze() -> None:
     async def must_be_ours(memory: Memory, ports: Ports) -> None:
         return None
@@ -150,17 +139,6 @@ def test_a_copy_was_asked_for_together_with_its_first_that_was_gone_for_ever() -
 
 def test_the_tenant_whose_name_came_last_starved() -> None:
     _mutation_is_caught("turn by name")
-
-
-def test_pods_of_a_released_job_were_taken_for_gone_while_they_ran_out() -> None:
-    async def look_for_job(memory: Memory, ports: Ports, name: str) -> None:
-        await right(memory, ports, name)
-        sight = memory.sightings.get(name)
-        if sight is not None and sight.job_gone:
-            sight.gone |= set(sight.pods)
-
-    right = watching.look_for_job
-    _caught([(watching, "look_for_job", look_for_job)], CAPACITY, COVER, CHARGE, faults={Fault.JOB_DELETED: 0.2})
 
 
 def test_a_hold_was_told_in_every_cycle_where_a_lane_and_its_retry_were_held_for_different_reasons() -> None:
