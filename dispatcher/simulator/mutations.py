@@ -319,7 +319,7 @@ def _room_that_trusts_its_clock(*room: Any) -> Room:
     return Room(*room[:-1])
 
 
-def _hold_silently(self: plans._Planner, lane: Lane, taken: int, held: object) -> None:
+def _hold_silently(self: plans._Planner, lane: Lane, taken: int, held: object, considered: object) -> None:
     return None
 
 
@@ -465,7 +465,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "reserve after launch",
         "the Job is created first, the entry that reserves its money is written afterwards",
         [(launching, "launch", _launch_then_reserve)],
-        (COVER, ONE_JOB),
+        (COVER, ONE_JOB, CAPACITY),
     ),
     Mutation(
         "act on after a refusal",

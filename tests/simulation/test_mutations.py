@@ -6,6 +6,9 @@ import pytest
 
 from dispatcher.simulator.mutations import HARMLESS, MUTATIONS, Mutation, hunt
 
+pytestmark = pytest.mark.timeout(600)
+"""A hunt is bounded by its seeds; on a busy machine, and under coverage, they take their time."""
+
 
 def test_there_are_enough_of_them_and_each_says_what_is_wrong() -> None:
     assert len(MUTATIONS) >= 12

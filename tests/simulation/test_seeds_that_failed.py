@@ -38,6 +38,9 @@ from dispatcher.simulator.mutations import (
 from dispatcher.simulator.run import run, run_seed
 from dispatcher.stages import accounting, bookkeeping, leading, rejecting, settling
 
+pytestmark = pytest.mark.timeout(600)
+"""A hunt is bounded by its seeds; on a busy machine, and under coverage, they take their time."""
+
 SEEDS_MAX = 400
 
 
