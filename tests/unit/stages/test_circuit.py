@@ -86,6 +86,6 @@ def test_what_happens_on_nodes_says_nothing_of_the_virtual_node() -> None:
 
 
 def test_in_the_world_of_a_seed_a_circuit_that_opened_is_closed_by_a_pod_that_ran() -> None:
-    occurred = run_seed(4).occurred
+    occurred = run_seed(327).occurred
     assert occurred["event circuit.opened"] == 1
     assert occurred["event circuit.closed"] == 1
