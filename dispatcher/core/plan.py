@@ -132,8 +132,8 @@ def plan_cycle(snapshot: Snapshot, policy: Policy, now: datetime) -> Plan:
         snapshot.active,
         snapshot.ledger_full,
         now,
-        snapshot.clock_fault,
-        Outlook(policy, snapshot.experience, len(snapshot.headroom.nodes), snapshot.on_nodes, now),
+        clock_fault=snapshot.clock_fault,
+        outlook=Outlook(policy, snapshot.experience, len(snapshot.headroom.nodes), snapshot.on_nodes, now),
     )
     planner = _Planner(snapshot, policy, room, now)
     planner.consider_retries()

@@ -315,8 +315,8 @@ def _turn_by_name(self: plans._Planner, lane: Lane) -> tuple[int, float, int, st
     return (-lane.key.priority, share, 0, lane.key.tenant, lane.key.task)
 
 
-def _room_that_trusts_its_clock(*room: Any) -> Room:
-    return Room(*room[:-1])
+def _room_that_trusts_its_clock(*room: Any, **known: Any) -> Room:
+    return Room(*room, **{**known, "clock_fault": None})
 
 
 def _hold_silently(self: plans._Planner, lane: Lane, taken: int, held: object, considered: object) -> None:
