@@ -212,13 +212,18 @@ class QueuePort:
 
     async def defer(self, lock_tokens: Sequence[str]) -> Mapping[str, Answer]:
         """Each by itself, as the SDK does it."""
+        return await self._each("defer", self.broker.defer, lock_tokens)
+
+    async def _each(
+        self, verb: str, perform: Callable[[str], Answer], lock_tokens: Sequence[str]
+    ) -> Mapping[str, Answer]:
         answers = {}
         for token in lock_tokens:
             if self.broker.throttles():
                 answers[token] = Answer.UNKNOWN
                 continue
             answers[token] = await self.wire.act(
-                f"defer {token}", partial(self.broker.defer, token), _unknown, late_max=BROKER_LATE_MAX
+                f"{verb} {token}", partial(perform, token), _unknown, late_max=BROKER_LATE_MAX
             )
         return answers
 
@@ -286,15 +291,7 @@ class ReportsPort(QueuePort):
 
     async def complete(self, lock_tokens: Sequence[str]) -> Mapping[str, Answer]:
         """Each by itself."""
-        answers = {}
-        for token in lock_tokens:
-            if self.broker.throttles():
-                answers[token] = Answer.UNKNOWN
-                continue
-            answers[token] = await self.wire.act(
-                f"complete {token}", partial(self.broker.complete, token), _unknown, late_max=BROKER_LATE_MAX
-            )
-        return answers
+        return await self._each("complete", self.broker.complete, lock_tokens)
 
     async def oldest(self, besides: Collection[int]) -> datetime | None:
         """The first that the queue still has."""
