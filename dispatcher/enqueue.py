@@ -16,6 +16,7 @@ from typing import Any
 from dispatcher.client import BurstClient, InvalidWork, Outcome, Work
 from dispatcher.client.checks import Check
 from dispatcher.client.work import Outgoing
+from dispatcher.core.words import counted
 from dispatcher.queue.outcome_events import to_body
 
 KEYS = ("task", "params", "tenant", "priority", "message_id", "at")
@@ -107,7 +108,7 @@ def as_facts(outcome: Outcome) -> dict[str, Any]:
 def told(outcome: Outcome) -> str:
     """An outcome as one line for people."""
     where = f" on the {outcome.placement.value.replace('_', ' ')}" if outcome.placement else ""
-    tries = f"{outcome.attempts} attempt{'' if outcome.attempts == 1 else 's'}"
+    tries = counted(outcome.attempts, "attempt")
     paid = f", ${outcome.cost}" if outcome.cost else ""
     why = "" if outcome.reason is None else f": {outcome.reason}"
     found = "" if outcome.result_ref is None else f" -> {outcome.result_ref}"

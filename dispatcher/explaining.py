@@ -24,9 +24,10 @@ from dispatcher.core.plan import Hold
 from dispatcher.core.policy import Policy
 from dispatcher.core.records import RulingKind
 from dispatcher.core.retries import Tries
-from dispatcher.core.telling import Reasons, counted, dollars, moment
+from dispatcher.core.telling import Reasons
 from dispatcher.core.units import Money, from_text
 from dispatcher.core.verdicts import Held, HoldReason, Why
+from dispatcher.core.words import counted, dollars, due, moment, span
 from dispatcher.core.work import Placement, Task, WorkItem
 from dispatcher.memory import Memory
 
@@ -135,7 +136,7 @@ def _waiting_item(answer: Explanation, item: WorkItem, scene: Scene) -> None:
         WHERE,
         [
             f"It waits to be started, with {others} of the same task, tenant and priority "
-            f"({item.priority}). {line}. It has waited {telling.span(scene.now - item.enqueued_at)}."
+            f"({item.priority}). {line}. It has waited {span(scene.now - item.enqueued_at)}."
         ],
     )
     hold = next((hold for hold in scene.memory.holds if _holds(hold, item)), None)
@@ -145,9 +146,7 @@ def _waiting_item(answer: Explanation, item: WorkItem, scene: Scene) -> None:
     else:
         _add_hold(answer, hold, scene)
     if item.expires_at is not None:
-        answer.add(
-            CHANGE, [f"If it still waits at {telling.due(item.expires_at, scene.now)}, it is given up as expired."]
-        )
+        answer.add(CHANGE, [f"If it still waits at {due(item.expires_at, scene.now)}, it is given up as expired."])
 
 
 def _holds(hold: Hold, item: WorkItem) -> bool:
@@ -206,9 +205,7 @@ def _pod_words(pod: PodSeen | None, now: datetime) -> str:
     where = f" on {pod.node}" if pod.node else ""
     if pod.phase is PodPhase.RUNNING:
         since = pod.started_at or pod.created_at
-        return (
-            f"Its pod {pod.name} has been running{where} since {moment(since, now)}, for {telling.span(now - since)}."
-        )
+        return f"Its pod {pod.name} has been running{where} since {moment(since, now)}, for {span(now - since)}."
     if pod.phase is PodPhase.PENDING:
         why = f" ({pod.reason}: {pod.message})" if pod.reason else ""
         return f"Its pod {pod.name} was made at {moment(pod.created_at, now)} and does not run yet{why}."
@@ -350,10 +347,10 @@ def _next_for_running(
     lines = ["As soon as one of its pods starts, ends or fails."]
     if pod is not None and pod.phase is PodPhase.PENDING and task is not None:
         at = pod.created_at + task.start_deadline
-        lines.append(f"If the pod does not run by {telling.due(at, scene.now)}, it is stopped and tried elsewhere.")
+        lines.append(f"If the pod does not run by {due(at, scene.now)}, it is stopped and tried elsewhere.")
     job = attempt.sight.job
     ends = (job.created_at if job is not None else written) + entry.shape.deadline
-    lines.append(f"At the latest at its Job's deadline, {telling.due(ends, scene.now)}.")
+    lines.append(f"At the latest at its Job's deadline, {due(ends, scene.now)}.")
     return lines
 
 
@@ -426,7 +423,7 @@ def _tenant_waits(name: str, scene: Scene) -> list[str]:
             waits = "waits" if len(lane.items) == 1 else "wait"
             lines.append(
                 f"{counted(len(lane.items), 'item')} of {lane.key.task}, priority {lane.key.priority}, "
-                f"{waits}; the oldest for {telling.span(scene.now - oldest.enqueued_at)}."
+                f"{waits}; the oldest for {span(scene.now - oldest.enqueued_at)}."
             )
     return lines
 

@@ -9,12 +9,14 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from dispatcher.core.words import span
 
 _ATTEMPTS_SHOWN = 15
 _HELD_SHOWN = 10
@@ -333,12 +335,7 @@ def _age(seconds: Any) -> str | None:
     """An age in its two largest units."""
     if seconds is None:
         return None
-    whole = int(seconds)
-    for unit, smaller, length, part in (("d", "h", 86_400, 3_600), ("h", "m", 3_600, 60), ("m", "s", 60, 1)):
-        if whole >= length:
-            rest = whole % length // part
-            return f"{whole // length}{unit} {rest}{smaller}" if rest else f"{whole // length}{unit}"
-    return f"{whole}s"
+    return span(timedelta(seconds=int(seconds)))
 
 
 def _seconds(value: Any) -> str:

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dispatcher.cli.app import app
-from dispatcher.cli.shared import Exit, JsonOption, counted, fail, say, told
+from dispatcher.cli.shared import Exit, JsonOption, fail, say, told
+from dispatcher.core.words import counted
 from dispatcher.errors import BadConfiguration
 from dispatcher.running import ask_broker
 from dispatcher.settings.broker import examine_broker

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from dispatcher.cli.app import app
 from dispatcher.cli.shared import DATA_DIR_DEFAULT, DataDirOption, Exit, JsonOption, UrlOption, fail, say, told
@@ -26,25 +28,19 @@ app.add_typer(budgets, name="budgets")
 @told
 def list_(url: UrlOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Show every account: limit, spent, set aside, what runs now costs an hour, and the forecast for its window."""
-    rows = ask(url or find_service(data_dir or DATA_DIR_DEFAULT).url, "GET", "/api/budgets")["budgets"]
-    if as_json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
-    else:
-        Console().print(budgets_view(rows))
+    rows = _accounts(url, data_dir)
+    _show(rows, budgets_view, as_json=as_json)
 
 
 @budgets.command("top-ups")
 @told
 def top_ups(url: UrlOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Show what was added by hand: when, by whom, why. Older ones stand in the event log as budget.topped_up."""
-    rows = ask(url or find_service(data_dir or DATA_DIR_DEFAULT).url, "GET", "/api/budgets")["budgets"]
+    rows = _accounts(url, data_dir)
     found = [
         {"budget": row["budget"], "owner": row["owner"], **each} for row in rows for each in row.get("top_ups", [])
     ]
-    if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
-    else:
-        Console().print(top_ups_view(found))
+    _show(found, top_ups_view, as_json=as_json)
 
 
 @budgets.command("top-up")
@@ -78,3 +74,14 @@ def top_up(
     print(
         f"{budget}: ${answer['amount_usd']} added{again}; the limit is ${answer['limit_usd']} until {answer['until']}"
     )
+
+
+def _accounts(url: str | None, data_dir: Path | None) -> list[dict[str, Any]]:
+    return list(ask(url or find_service(data_dir or DATA_DIR_DEFAULT).url, "GET", "/api/budgets")["budgets"])
+
+
+def _show(rows: list[dict[str, Any]], view: Callable[[list[dict[str, Any]]], RenderableType], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        Console().print(view(rows))

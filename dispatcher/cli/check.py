@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dispatcher.cli.app import app
-from dispatcher.cli.shared import ConfigDir, Exit, JsonOption, broker_access, counted, say, told
+from dispatcher.cli.shared import ConfigDir, Exit, JsonOption, broker_access, say, told
+from dispatcher.core.words import counted
 from dispatcher.errors import LookFailed
 from dispatcher.running import NotReachable
 from dispatcher.settings import Settings, examine

@@ -23,13 +23,13 @@ from dispatcher.cli.shared import (
     Exit,
     JsonOption,
     broker_access,
-    counted,
     fail,
     known_queue,
     local_overrides,
     say,
     told,
 )
+from dispatcher.core.words import counted
 from dispatcher.errors import LookFailed
 from dispatcher.render import dead_letter_view, dead_letters_view
 from dispatcher.running import NotReachable

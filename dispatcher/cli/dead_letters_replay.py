@@ -37,11 +37,11 @@ from dispatcher.cli.shared import (
     Exit,
     JsonOption,
     broker_access,
-    counted,
     fail,
     say,
     told,
 )
+from dispatcher.core.words import counted
 from dispatcher.render import reasons_view
 
 if TYPE_CHECKING:  # behind these is the SDK, which takes a while to import

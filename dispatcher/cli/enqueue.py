@@ -20,13 +20,13 @@ from dispatcher.cli.shared import (
     Exit,
     JsonOption,
     broker_access,
-    counted,
     fail,
     known_queue,
     local_overrides,
     say,
     told,
 )
+from dispatcher.core.words import counted
 from dispatcher.running import NotReachable
 from dispatcher.settings import Settings, load
 from dispatcher.settings.values import parse_duration

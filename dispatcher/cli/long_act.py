@@ -17,7 +17,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dispatcher.cli.shared import Exit, counted, say
+from dispatcher.cli.shared import Exit, say
+from dispatcher.core.words import counted
 from dispatcher.errors import DispatcherError, LookFailed, OutcomeUnknown
 from dispatcher.running import NotReachable
 

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from dispatcher.cli.app import app
-from dispatcher.cli.shared import Exit, JsonOption, counted, fail, say, told
+from dispatcher.cli.shared import Exit, JsonOption, fail, say, told
+from dispatcher.core.words import counted
 from dispatcher.judge import (
     RULES,
     BadProfile,

@@ -21,11 +21,11 @@ from dispatcher.cli.shared import (
     ExecuteOption,
     JsonOption,
     broker_access,
-    counted,
     local_overrides,
     say,
     told,
 )
+from dispatcher.core.words import counted
 from dispatcher.errors import BadConfiguration, DispatcherError
 from dispatcher.settings import Settings, load
 

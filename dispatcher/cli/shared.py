@@ -99,11 +99,6 @@ def usable(examined: Examination) -> Settings:
     return examined.settings
 
 
-def counted(number: int, what: str) -> str:
-    """A number with its noun."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def known_queue(name: str, settings: Settings, config: Path) -> str:
     """The name, if the configuration has a queue of it."""
     names = [entry.name for entry in settings.queues]

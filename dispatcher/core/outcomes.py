@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from dispatcher.core.records import Record, RulingKind, RunSeen
 from dispatcher.core.units import Money, to_text
+from dispatcher.core.words import counted
 from dispatcher.core.work import Placement
 
 DESCRIPTION_MAX = 4096
@@ -107,18 +108,14 @@ def letter(record: Record, index: int, placement: Placement | None) -> tuple[str
     if tries.failures:
         where = f", the last on the {placement.value.replace('_', ' ')}" if placement else ""
         told = (
-            f"Gave up after {_counted(tries.failures, 'failed try', 'failed tries')} "
-            f"in {_counted(record.attempt, 'attempt', 'attempts')} "
+            f"Gave up after {counted(tries.failures, 'failed try', 'failed tries')} "
+            f"in {counted(record.attempt, 'attempt')} "
             f"({tries.own} of its own, {tries.platform} of the platform's){where}."
         )
     lines = [told, f"Cause: {cause}. {tries.message}".rstrip()]
     if tries.log_tail.strip():
         lines.append(f"End of the log:\n{tries.log_tail.strip()}")
     return cause, "\n".join(lines)[:DESCRIPTION_MAX]
-
-
-def _counted(count: int, one: str, more: str) -> str:
-    return f"{count} {one if count == 1 else more}"
 
 
 # --- one reply queue -------------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from dispatcher.core.ledger import Draft
 from dispatcher.core.plan import Hold, Launch, Snapshot, plan_cycle
 from dispatcher.core.policy import Policy
 from dispatcher.core.pricing import cost_of, group_rate
-from dispatcher.core.telling import span
 from dispatcher.core.units import NO_MONEY, Money, to_text
+from dispatcher.core.words import span
 from dispatcher.core.work import Placement, Task
 
 _WITHOUT_LIMIT = 1_000_000

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from decimal import ROUND_CEILING, Decimal
+from datetime import datetime
 
 from dispatcher.core.considered import BudgetRoom, Considered, VirtualRoom
 from dispatcher.core.policy import Policy
-from dispatcher.core.units import UTC, Money, Resources
+from dispatcher.core.units import Money
 from dispatcher.core.verdicts import Held, HoldReason, Why
+from dispatcher.core.words import counted, dollars, due, moment, size, span
 from dispatcher.core.work import Placement, Task
 
 EVERY_CYCLE = "In every cycle: at the latest a second after the one before, and at once when something happens."
 PLACES = {Placement.NODE_POOL: "the nodes", Placement.VIRTUAL_NODE: "the virtual node"}
-_MICRO_DOLLAR = Decimal("0.000001")
 _SHORT_OF = {
     HoldReason.SUBNET_ADDRESSES: "addresses of the subnet",
     HoldReason.ACI_GROUP_QUOTA: "container groups that Azure's quota allows at once",
@@ -36,48 +35,6 @@ class Reasons:
     not_elsewhere: list[str] = field(default_factory=list)
     next_look: list[str] = field(default_factory=list)
     would_change: list[str] = field(default_factory=list)
-
-
-# --- small words ----------------------------------------------------------------------------------------------------
-
-
-def dollars(money: Money) -> str:
-    """An amount for people: to the millionth of a dollar, rounded up, without zeros that say nothing."""
-    text = f"{money.usd.quantize(_MICRO_DOLLAR, rounding=ROUND_CEILING):f}"
-    whole, _, part = text.partition(".")
-    return f"${whole}.{part.rstrip('0').ljust(2, '0')}"
-
-
-def span(length: timedelta) -> str:
-    """A length of time in its two largest units: ``14h 39m``."""
-    seconds = max(0, -(-length // timedelta(seconds=1)))
-    for unit, smaller, size, part in (("d", "h", 86_400, 3_600), ("h", "m", 3_600, 60), ("m", "s", 60, 1)):
-        if seconds >= size:
-            rest = seconds % size // part
-            return f"{seconds // size}{unit} {rest}{smaller}" if rest else f"{seconds // size}{unit}"
-    return f"{seconds}s"
-
-
-def moment(at: datetime, now: datetime) -> str:
-    """An instant as people read it; the date only where it is another day."""
-    instant, today = at.astimezone(UTC), now.astimezone(UTC).date()
-    return f"{instant:%H:%M:%S} UTC" if instant.date() == today else f"{instant:%Y-%m-%d %H:%M} UTC"
-
-
-def due(at: datetime, now: datetime) -> str:
-    """An instant that lies ahead, with how long it is until then."""
-    return f"{moment(at, now)}, in {span(at - now)}" if at > now else f"{moment(at, now)}, which is now"
-
-
-def counted(number: int, what: str, many: str = "") -> str:
-    """A number with its noun."""
-    return f"{number} {what if number == 1 else many or what + 's'}"
-
-
-def size(requests: Resources) -> str:
-    """What a pod asks for."""
-    cores = f"{Decimal(requests.cpu_millis) / 1000:f}".rstrip("0").rstrip(".") or "0"
-    return f"{cores} vCPU and {Decimal(requests.memory_bytes) / 10**9:.1f} GB"
 
 
 # --- verdicts -------------------------------------------------------------------------------------------------------
@@ -202,8 +159,7 @@ def _hold_words(
         return (
             [
                 f"The virtual node has failed {counted(failures, 'time')} in a row for reasons that are not the "
-                "work's, and "
-                "is left alone for a while."
+                "work's, and is left alone for a while."
             ],
             ["A single probe goes there next; when it runs, everything may. Or a node gets room."],
         )
@@ -244,10 +200,8 @@ def _budget_words(verdict: Held, virtual: VirtualRoom | None, now: datetime) -> 
         missing = room.needed - room.left
         change.append(
             f"Budget {room.budget} gets {dollars(missing)} more: its window ends at {due(room.until, now)}; or work "
-            "that is "
-            f"under way ends and gives back part of the {dollars(room.reserved)} that is set aside; or an operator "
-            "adds it "
-            f"(`dispatcher budgets top-up {room.budget}`)."
+            f"that is under way ends and gives back part of the {dollars(room.reserved)} that is set aside; or an "
+            f"operator adds it (`dispatcher budgets top-up {room.budget}`)."
         )
     change.append("Or a node gets room: nodes cost nothing more.")
     return [_budget_line(room, now) for room in short], change
@@ -260,8 +214,7 @@ def _budget_line(room: BudgetRoom, now: datetime) -> str:
     left = f"{dollars(room.left)} is left" if room.left.picos >= 0 else f"it is {dollars(Money(-room.left.picos))} over"
     return (
         f"Budget {room.budget}{whose}: {dollars(room.limit)} until {moment(room.until, now)}, {dollars(room.spent)} "
-        "spent, "
-        f"{dollars(room.reserved)} set aside for work under way: {left}. One more pod may cost up to "
+        f"spent, {dollars(room.reserved)} set aside for work under way: {left}. One more pod may cost up to "
         f"{dollars(room.needed)}."
     )
 

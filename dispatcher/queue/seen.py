@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from dispatcher.core.words import counted
 from dispatcher.ports import DeadLetter, Message
 
 __all__ = ["PARTITION_BITS", "Expected", "Finding", "Level", "Seen", "findings", "notes_of_running"]
@@ -129,7 +130,7 @@ def _partitions(seen: Seen) -> Iterator[Finding]:
     if any(number >> PARTITION_BITS for number in numbers):
         yield Finding(Level.MISTAKE, _PARTITIONED)
     elif numbers:
-        yield Finding(Level.FINE, f"not partitioned, by the numbers of {_counted(len(numbers))}")
+        yield Finding(Level.FINE, f"not partitioned, by the numbers of {counted(len(numbers), 'message')}")
     else:
         yield Finding(Level.UNSEEN, "partitions: there was no message to see them by")
 
@@ -166,10 +167,6 @@ def _times_to_live(seen: Seen, expected: Expected) -> Iterator[Finding]:
         yield Finding(Level.FINE, "what outlives its time is dead-lettered, as one message was")
     else:
         yield Finding(Level.UNSEEN, "dead-lettering on expiration: no message has outlived its time")
-
-
-def _counted(number: int) -> str:
-    return f"{number} message{'' if number == 1 else 's'}"
 
 
 def _seconds(span: timedelta) -> str:
