@@ -55,6 +55,8 @@ class Broker:
     letters: dict[int, DeadLetter] = field(default_factory=dict)
     ended: list[tuple[int, Fate]] = field(default_factory=list)
     """Every end in order, for the laws to look at."""
+    ended_at: dict[int, datetime] = field(default_factory=dict)
+    """When each message ended."""
     on_removed: list[Callable[[Message], None]] = field(default_factory=list)
     """Told of each message that is removed, at that very moment."""
     sent: int = 0
@@ -104,6 +106,7 @@ class Broker:
         self._unlock(held)
         self.fates.setdefault(number, []).append(fate)
         self.ended.append((number, fate))
+        self.ended_at[number] = self.clock.now()
         if fate is Fate.REMOVED:
             for told in self.on_removed:
                 told(held.message)

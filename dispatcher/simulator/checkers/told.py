@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from dispatcher.core.outcomes import Outcome, OutcomeKind
@@ -17,9 +17,8 @@ from dispatcher.simulator.checkers.law import Law
 from dispatcher.simulator.queue import Fate
 from dispatcher.simulator.world import World
 
-CLOCKS_APART = timedelta(seconds=20)
-"""A host's clock may be stepped while it waits, by up to eight seconds, and an act that got a slow answer, or none, had
-happened up to ten seconds before or after it was told."""
+CLOCKS_APART = timedelta(seconds=10)
+"""A host's clock may be stepped while it waits."""
 _ENDS = {Fate.REMOVED: OutcomeKind.DONE, Fate.DEAD: OutcomeKind.DEAD_LETTERED}
 
 
@@ -34,19 +33,9 @@ class ToldToSenders(Law):
         self._numbers: dict[str, int] = {}
         self._words: dict[int, Outcome] = {}
         self._given_up: set[int] = set()
-        self._ended_at: dict[int, datetime] = {}
         self._gives_up_at_once: set[str] = set()
-        self._checked = 0
         world.replies.on_taken.append(self._taken)
         world.hears.append(self._hear)
-
-    def look(self) -> None:
-        """When each message ended, at the latest."""
-        broker = self.world.broker
-        while self._checked < len(broker.ended):
-            number, _ = broker.ended[self._checked]
-            self._ended_at[number] = self.world.clock.now()
-            self._checked += 1
 
     def _asked(self, number: int) -> str | None:
         body: Mapping[str, Any] = json.loads(self.world.scenario.messages[number - 1].body)
@@ -73,9 +62,8 @@ class ToldToSenders(Law):
     def _hear(self, who: str, event: str, facts: Mapping[str, Any]) -> None:
         if event != "outcome.given_up":
             return
-        self.look()
         number = facts["sequence_number"]
-        waited = self.world.clock.now() - self._ended_at[number]
+        waited = self.world.clock.now() - self.world.broker.ended_at[number]
         if who not in self._gives_up_at_once and waited + CLOCKS_APART < self.world.scenario.policy.reply_hold_max:
             raise self.broken(f"the outcome of message {number} was given up after {waited}")
         self._gives_up_at_once.add(who)
