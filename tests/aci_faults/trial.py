@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.embedded.broker import Broker, BrokerConfig, QueueConfig
+from testbed.aci.options import OUT_OF_THE_WAY
 from testbed.virtual import VirtualNode
 from tests.e2e.cluster_service import ClusterService, Replica, cluster_service
 from tests.e2e.local_service import QUEUE, WORKER, enqueue
@@ -36,13 +37,7 @@ PROVISIONING_TIMEOUT_SECONDS = 30.0
 START_DEADLINE_SECONDS = 20
 REGION = {
     # The dispatcher's own limits are below; Azure's are out of the way, for several bursts at once.
-    "subnet": "10.240.0.0/20",
-    "groups_max": 4000,
-    "cores_max": 10_000,
-    "creates_per_5_minutes": 100_000,
-    "creates_per_hour": 100_000,
-    "deletes_per_5_minutes": 100_000,
-    "deletes_per_hour": 100_000,
+    **OUT_OF_THE_WAY,
     "executes": True,
     "prepare_seconds": 0.5,
     "image_mb": 1,

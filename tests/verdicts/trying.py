@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from testbed.aci.options import OUT_OF_THE_WAY
 from testbed.virtual import Refused, VirtualNode
 
 from . import surroundings
@@ -24,13 +25,7 @@ from .templates import Outcome, Placed, Template
 
 OPTIONS: Mapping[str, Any] = {
     # No limit is to be met but those that a template itself meets.
-    "subnet": "10.240.0.0/20",
-    "groups_max": 4000,
-    "cores_max": 10_000,
-    "creates_per_5_minutes": 100_000,
-    "creates_per_hour": 100_000,
-    "deletes_per_5_minutes": 100_000,
-    "deletes_per_hour": 100_000,
+    **OUT_OF_THE_WAY,
     "private_registries": [surroundings.PRIVATE_REGISTRY],
 }
 """What the stand-in is set to."""

@@ -46,13 +46,6 @@ async def broker() -> AsyncIterator[Broker]:
 
 
 @pytest.fixture
-async def client(broker: Broker) -> AsyncIterator[ServiceBusClient]:
-    connected = ServiceBusClient.from_connection_string(broker.connection_string, retry_total=0)
-    yield connected
-    await close(connected)
-
-
-@pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
         yield session
